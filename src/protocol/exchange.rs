@@ -1,0 +1,218 @@
+//! Exchanges: a request and its response, two short streams with one id (PROTOCOL section 7).
+//!
+//! ```text
+//! initiator   Session::request ──> (bytes, more records?, Awaiting) ─────────> Awaiting::open ──> content
+//! responder   Responder::open ──> Offered ──(path compared)──> Offered::claim ──> Claimed: content, response
+//! ```
+
+use std::{fmt, sync::Arc, time::{Duration, Instant}};
+
+use bytes::{Bytes, BytesMut};
+use rand_core::CryptoRng;
+
+use super::{
+    record::{MAX_NUMBER, Opening, Plaintext, Record},
+    reject::{Refusal, Subject},
+    session::Session,
+    stream::{Final, FirstRecord, Opened, Opener, Sealer, Stream},
+};
+use crate::{
+    config::Encoding,
+    error::{Code, Error, Result},
+    trust::Verified,
+};
+
+/// A request on its way.
+pub struct Request {
+    /// Its first record. The same bytes may be sent again: they are served at most once.
+    pub bytes: Bytes,
+    /// For further records, unless the first one was FINAL.
+    pub rest: Option<Sealer>,
+    /// For the answer.
+    pub response: Awaiting,
+}
+
+impl Session {
+    /// Begins an exchange, as initiator. `timeout` from `now` is the latest moment at which the responder may
+    /// begin to serve it. Takes 16 bytes of `rng`.
+    ///
+    /// `framed` puts a transport framing around records: a u32 length, or a LF after JSON.
+    ///
+    /// Errors: `unknown_session` when the session has ended or expired; `Misuse` above 1 MiB.
+    pub fn request(
+        self: &Arc<Self>,
+        plaintext: impl Into<Plaintext>,
+        last: Final,
+        timeout: Duration,
+        framed: bool,
+        rng: &mut (impl CryptoRng + ?Sized),
+        now: Instant,
+    ) -> Result<Request> {
+        self.check_new_stream(now)?;
+        let mut salt = [0; 16];
+        rng.fill_bytes(&mut salt);
+        let deadline = (self.age(now) + timeout).as_millis().clamp(1, u128::from(MAX_NUMBER)) as u64;
+        let opening = Opening { session: self.id(), stream: self.next_stream(), salt, deadline: Some(deadline) };
+        let encoding = self.agreed.config.chosen_encoding();
+        let mut sealer = Sealer::new(Stream::request(self.clone(), opening, now), encoding, framed)?;
+        let (bytes, first) = sealer.seal_first(plaintext.into(), last, now)?;
+        Ok(Request {
+            bytes,
+            rest: (last == Final::No).then_some(sealer),
+            response: Awaiting { session: self.clone(), stream: opening.stream, first: Arc::new(first) },
+        })
+    }
+}
+
+/// A request that has been sent and waits for its response.
+pub struct Awaiting {
+    session: Arc<Session>,
+    stream: u64,
+    first: Arc<FirstRecord>,
+}
+
+impl Awaiting {
+    /// Opens the first record of the response; the opener is for the further ones.
+    ///
+    /// Errors: those of [`Opener::open`], and `malformed` for the response of another request.
+    pub fn open(&self, record: Record, now: Instant) -> Result<(Opened, Opener)> {
+        let opening = record.opening.ok_or(Error::malformed("a response without an opening"))?;
+        if opening.session != self.session.id()
+            || opening.stream != self.stream
+            || opening.deadline.is_some()
+        {
+            return Err(Error::malformed("the response of another request"));
+        }
+        let stream = Stream::response(self.session.clone(), opening, self.first.clone(), now);
+        let mut opener = Opener::new(stream)?;
+        let opened = opener.open(record, now)?;
+        Ok((opened, opener))
+    }
+
+    /// Reads an error that came in place of a response.
+    ///
+    /// It is `signed` only when session, stream, hash and node id are those of this request and the signature
+    /// holds; a signature that does not is as good as none.
+    #[must_use]
+    pub fn refused(&self, message: &[u8]) -> Error {
+        match Refusal::parse(message) {
+            Ok(refusal) => {
+                let subject = Subject {
+                    session: self.session.id(),
+                    stream: self.stream,
+                    hash: self.first.hash(),
+                };
+                let signed = refusal.is_signed_by(&self.session.agreed.verifier, self.session.peer(), &subject);
+                Error::Refused { code: refusal.code, signed }
+            }
+            Err(error) => error,
+        }
+    }
+
+    /// The session that the request is in.
+    #[must_use]
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+/// A request whose first record held every check, and that has not been served.
+///
+/// The application must not see it before it is [claimed](Offered::claim).
+pub struct Offered {
+    opened: Opened,
+    opener: Opener,
+    opening: Opening,
+    first: FirstRecord,
+    session: Arc<Session>,
+    encoding: Encoding,
+}
+
+impl Offered {
+    pub(super) fn open(session: Arc<Session>, record: Record, now: Instant) -> Result<Self> {
+        session.check_new_stream(now)?;
+        let opening = record.opening.ok_or(Error::malformed("a request without an opening"))?;
+        let Some(deadline) = opening.deadline else {
+            return Err(Error::malformed("a request without a deadline"));
+        };
+        if session.age(now).as_millis() > u128::from(deadline) {
+            return Err(Error::new(Code::Expired, "the request came after its deadline"));
+        }
+        let encoding = record.encoding();
+        let stream = Stream::request(session.clone(), opening, now);
+        // Kept for the response's signature, since the ciphertext is decrypted in place.
+        let first = FirstRecord::received(&stream, &record);
+        let mut opener = Opener::new(stream)?;
+        let opened = opener.open(record, now)?;
+        Ok(Offered { opened, opener, opening, first, session, encoding })
+    }
+
+    /// What the first record said.
+    #[must_use]
+    pub fn plaintext(&self) -> &BytesMut {
+        &self.opened.plaintext
+    }
+
+    /// Whether the request ended with it.
+    #[must_use]
+    pub fn last(&self) -> Final {
+        self.opened.last
+    }
+
+    /// Takes the request as served, once for each id: of two copies in flight, one gets it. Takes 16 bytes of
+    /// `rng` for the response.
+    ///
+    /// `framed` puts a transport framing around the response's records.
+    ///
+    /// Errors: `replayed`.
+    pub fn claim(self, framed: bool, rng: &mut (impl CryptoRng + ?Sized), now: Instant) -> Result<Claimed> {
+        self.session.claim(self.opening.stream)?;
+        let mut salt = [0; 16];
+        rng.fill_bytes(&mut salt);
+        let opening = Opening { salt, deadline: None, ..self.opening };
+        let caller = self.session.verified();
+        let stream = Stream::response(self.session, opening, Arc::new(self.first), now);
+        Ok(Claimed {
+            plaintext: self.opened.plaintext,
+            rest: (self.opened.last == Final::No).then_some(self.opener),
+            response: Sealer::new(stream, self.encoding, framed)?,
+            caller,
+        })
+    }
+}
+
+/// A request that is this call's alone to serve.
+pub struct Claimed {
+    /// What its first record said.
+    pub plaintext: BytesMut,
+    /// For its further records, unless the first one was FINAL.
+    pub rest: Option<Opener>,
+    /// For the response.
+    pub response: Sealer,
+    /// Who sent it.
+    pub caller: Verified,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("stream", &self.response.stream).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Awaiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Awaiting").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Offered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offered").field("stream", &self.opening.stream).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Claimed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Claimed").field("caller", &self.caller).finish_non_exhaustive()
+    }
+}

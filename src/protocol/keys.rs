@@ -1,0 +1,116 @@
+//! The key schedule (PROTOCOL section 3), and every label of the protocol.
+//!
+//! ```text
+//! X25519 || kem || psk --Extract(th)--> prk -+-> dir_0 -+                       what the initiator sends
+//!                                            +-> dir_1 -+                       what the responder sends
+//!                                            +-> exporter                       keys for the application
+//!                 dir_d --Expand(id)--> base --Extract(opening)--> K_0 -> K_1 -> K_2 ...   one stream
+//!                                                                   +> key_0, iv_0         one epoch
+//! ```
+
+use zeroize::Zeroizing;
+
+use crate::{
+    error::Result,
+    suite::{self, Aead, NONCE, SuiteId, TAG, hash::Secret},
+};
+
+/// Labels that stand in `lp(..)`: of what is signed or hashed.
+pub(super) const HELLO: &[u8] = b"tower-seal/1 hello";
+pub(super) const REPLY: &[u8] = b"tower-seal/1 reply";
+pub(super) const RECORD: &[u8] = b"tower-seal/1 record";
+pub(super) const BATCH: &[u8] = b"tower-seal/1 batch";
+pub(super) const REJECT: &[u8] = b"tower-seal/1 reject";
+
+/// Labels that stand bare: of key derivation.
+const INITIATOR: &[u8] = b"tower-seal/1 initiator";
+const RESPONDER: &[u8] = b"tower-seal/1 responder";
+const EXPORTER: &[u8] = b"tower-seal/1 exporter";
+const STREAM: &[u8] = b"tower-seal/1 stream";
+const KEY: &[u8] = b"tower-seal/1 key";
+const IV: &[u8] = b"tower-seal/1 iv";
+const REKEY: &[u8] = b"tower-seal/1 rekey";
+
+/// Which way a stream goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From the initiator to the responder.
+    Initiator = 0,
+    /// From the responder to the initiator.
+    Responder = 1,
+}
+
+/// The secrets of a session, wiped on drop.
+pub(super) struct SessionKeys {
+    pub(super) directions: [Secret; 2],
+    pub(super) exporter: Secret,
+}
+
+impl SessionKeys {
+    /// From the final transcript hash and what the two sides agreed on.
+    pub(super) fn derive(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Result<Self> {
+        let mut ikm = Zeroizing::new(Vec::with_capacity(32 + kem.len() + psk.len()));
+        ikm.extend_from_slice(&**x25519);
+        ikm.extend_from_slice(kem);
+        ikm.extend_from_slice(psk);
+        let prk = suite::hash::extract(th, &ikm);
+        Ok(SessionKeys {
+            directions: [expand(&prk, &[INITIATOR])?, expand(&prk, &[RESPONDER])?],
+            exporter: expand(&prk, &[EXPORTER])?,
+        })
+    }
+
+    /// `K_0` of a stream. `opening` is empty for stream 0.
+    pub(super) fn stream(&self, direction: Direction, id: u64, opening: &[u8]) -> Result<Secret> {
+        let base = expand(&self.directions[direction as usize], &[STREAM, &id.to_be_bytes()])?;
+        Ok(if id == 0 { base } else { suite::hash::extract(opening, &*base) })
+    }
+}
+
+/// The key of one epoch of one stream, and the secret that the next epoch's comes from.
+pub(super) struct Epoch {
+    suite: SuiteId,
+    secret: Secret,
+    aead: Box<dyn Aead>,
+    iv: [u8; NONCE],
+}
+
+impl Epoch {
+    pub(super) fn new(suite: SuiteId, secret: Secret) -> Result<Self> {
+        let key = expand(&secret, &[KEY])?;
+        let mut iv = [0; NONCE];
+        suite::hash::expand(&secret, &[IV], &mut iv)?;
+        Ok(Epoch { suite, aead: suite.expand(&key), iv, secret })
+    }
+
+    /// `K_(n+1)`, from which `K_n` cannot be computed.
+    pub(super) fn next(&self) -> Result<Self> {
+        Epoch::new(self.suite, expand(&self.secret, &[REKEY])?)
+    }
+
+    pub(super) fn seal(&self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
+        self.aead.seal(&self.mask(nonce), text)
+    }
+
+    pub(super) fn open(&self, nonce: &[u8; NONCE], text: &mut [u8], tag: &[u8; TAG]) -> Result<()> {
+        self.aead.open(&self.mask(nonce), text, tag)
+    }
+
+    fn mask(&self, nonce: &[u8; NONCE]) -> [u8; NONCE] {
+        std::array::from_fn(|i| self.iv[i] ^ nonce[i])
+    }
+}
+
+fn expand(secret: &Secret, info: &[&[u8]]) -> Result<Secret> {
+    let mut out = Zeroizing::new([0; 32]);
+    suite::hash::expand(secret, info, &mut *out)?;
+    Ok(out)
+}
+
+#[cfg(test)]
+impl Epoch {
+    /// `K_n`, `key_n` and `iv_n`, for the test vectors.
+    pub(super) fn reveal(&self) -> (Secret, Secret, [u8; NONCE]) {
+        (self.secret.clone(), expand(&self.secret, &[KEY]).unwrap(), self.iv)
+    }
+}

@@ -1,0 +1,166 @@
+//! The responder's memory: sessions, provisional and confirmed, and the hellos that made them (PROTOCOL
+//! section 2.3).
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rand_core::CryptoRng;
+
+use super::{
+    exchange::Offered,
+    handshake::{self, Hello},
+    record::Record,
+    reject::Subject,
+    session::Session,
+    session_table::SessionTable,
+};
+use crate::{
+    config::Config,
+    error::{Code, Error, Result},
+    trust::SessionId,
+};
+
+/// How long a hello is remembered.
+const HELLO_MEMORY: Duration = Duration::from_secs(3600);
+
+/// Answers hellos, and finds the session of a request. Shared by all connections of a server.
+pub struct Responder {
+    config: Config,
+    sessions: Mutex<SessionTable>,
+    hellos: Mutex<SeenHellos>,
+}
+
+impl Responder {
+    /// A responder without sessions.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let sessions = Mutex::new(SessionTable::new(config.bounds()));
+        Responder { config, sessions, hellos: Mutex::default() }
+    }
+
+    /// Its config.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Answers a hello. The session is its caller's: for a duplex connection, or to
+    /// [`admit`](Self::admit).
+    ///
+    /// `target` says whether the `target` of the hello is right; HTTP compares the path of each request
+    /// instead. Takes up to 80 bytes of `rng`.
+    ///
+    /// Errors: as section 2.3 orders them.
+    pub fn accept(
+        &self,
+        hello: &[u8],
+        target: impl FnOnce(Option<&str>) -> bool,
+        rng: &mut (impl CryptoRng + ?Sized),
+        now: Instant,
+    ) -> Result<(Bytes, Session)> {
+        let hello = Hello::parse(hello)?;
+        let hellos = || self.hellos.lock().unwrap_or_else(PoisonError::into_inner);
+        handshake::respond(
+            &self.config,
+            &hello,
+            target,
+            |h1| hellos().check(h1, now),
+            |h1| hellos().remember(h1, self.config.bounds().hellos, now),
+            rng,
+            now,
+        )
+    }
+
+    /// Keeps a session for requests: for 60 s, and as long as it lasts once a request has confirmed it.
+    pub fn admit(&self, session: Session) {
+        self.sessions().admit(Arc::new(session));
+    }
+
+    /// Opens a request's first record. Before it is [claimed](Offered::claim), its path is to be compared.
+    ///
+    /// Errors: those of section 9, with the subject that a signed error is about.
+    pub fn open(&self, record: Record, now: Instant) -> Result<(Offered, Subject), (Error, Option<Subject>)> {
+        let Some(subject) = Subject::of(&record) else {
+            return Err((Error::malformed("a request without an opening"), None));
+        };
+        self.find_and_open(subject.session, record, now)
+            .map(|offered| (offered, subject))
+            .map_err(|error| (error, Some(subject)))
+    }
+
+    fn find_and_open(&self, id: SessionId, record: Record, now: Instant) -> Result<Offered> {
+        const UNKNOWN: Error = Error::new(Code::UnknownSession, "no such session: it never was, or it has ended");
+        let session = self.sessions().find(&id).ok_or(UNKNOWN)?;
+        // One reference is the table's, one is ours.
+        if !session.takes_streams(now) || is_idle(&session, 2, &self.config, now) {
+            self.sessions().remove(&id);
+            return Err(UNKNOWN);
+        }
+        let offered = Offered::open(session.clone(), record, now)?;
+        self.sessions().confirm(&session);
+        Ok(offered)
+    }
+
+    /// Forgets the sessions whose time is up or whose peer is trusted no more, so that their keys are wiped.
+    /// Returns whether any is left. To be called about once a minute while there are sessions.
+    pub fn sweep(&self, now: Instant) -> bool {
+        let mut sessions = self.sessions();
+        sessions.retain(|session| {
+            let streams_run = Arc::strong_count(session) > 1;
+            (session.takes_streams(now) || streams_run && session.is_live())
+                && !is_idle(session, 1, &self.config, now)
+        });
+        !sessions.is_empty()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, SessionTable> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether it has rested for too long. Streams that run, which hold references beside `own` ones, keep it in
+/// use.
+fn is_idle(session: &Arc<Session>, own: usize, config: &Config, now: Instant) -> bool {
+    let rested = session.age(now).saturating_sub(session.last_used());
+    rested > config.bounds().idle && Arc::strong_count(session) <= own
+}
+
+/// The hashes of accepted hellos: those of the last hour, and at most so many.
+#[derive(Default)]
+struct SeenHellos {
+    known: HashSet<[u8; 32]>,
+    order: VecDeque<(Instant, [u8; 32])>,
+}
+
+impl SeenHellos {
+    fn check(&mut self, h1: &[u8; 32], now: Instant) -> Result<()> {
+        while let Some((since, old)) = self.order.front() {
+            if now.saturating_duration_since(*since) <= HELLO_MEMORY {
+                break;
+            }
+            self.known.remove(old);
+            self.order.pop_front();
+        }
+        if self.known.contains(h1) {
+            return Err(Error::new(Code::Replayed, "this hello has been answered before"));
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, h1: [u8; 32], most: usize, now: Instant) -> Result<()> {
+        // Again, since another copy may have come meanwhile.
+        self.check(&h1, now)?;
+        if self.order.len() >= most {
+            if let Some((_, oldest)) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+        self.known.insert(h1);
+        self.order.push_back((now, h1));
+        Ok(())
+    }
+}

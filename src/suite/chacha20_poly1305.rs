@@ -1,0 +1,22 @@
+//! ChaCha20-Poly1305 (RFC 8439), for machines without AES instructions.
+
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
+
+use super::{Aead, KEY, NONCE, TAG};
+use crate::error::{Error, Result};
+
+pub(super) fn expand(key: &[u8; KEY]) -> Box<dyn Aead> {
+    Box::new(ChaCha20Poly1305::new(key.into()))
+}
+
+impl Aead for ChaCha20Poly1305 {
+    fn seal(&self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
+        self.encrypt_inout_detached(nonce.into(), &[], text.into())
+            .map(Into::into)
+            .map_err(|_| Error::Misuse { reason: "a record this long cannot be encrypted" })
+    }
+
+    fn open(&self, nonce: &[u8; NONCE], text: &mut [u8], tag: &[u8; TAG]) -> Result<()> {
+        self.decrypt_inout_detached(nonce.into(), &[], text.into(), tag.into()).map_err(|_| Error::Decryption)
+    }
+}

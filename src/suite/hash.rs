@@ -1,0 +1,35 @@
+//! SHA-256, HMAC and HKDF (RFC 5869). Every output that the protocol takes here is at most 32 bytes,
+//! but for exported keys.
+
+use hkdf::Hkdf;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+
+/// 32 secret bytes, wiped on drop.
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
+
+/// SHA-256 over the concatenation of `parts`.
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// HKDF-Extract: HMAC-SHA256 keyed with `salt` over `ikm`.
+pub(crate) fn extract(salt: &[u8], ikm: &[u8]) -> Secret {
+    Zeroizing::new(Hkdf::<Sha256>::extract(Some(salt), ikm).0.into())
+}
+
+/// HKDF-Expand of `secret` with the concatenation of `info`, to fill `out`.
+///
+/// Errors: `Misuse` above 255 * 32 = 8160 bytes, where HKDF ends.
+pub(crate) fn expand(secret: &[u8; 32], info: &[&[u8]], out: &mut [u8]) -> Result<()> {
+    Hkdf::<Sha256>::from_prk(secret)
+        .ok()
+        .and_then(|hkdf| hkdf.expand_multi_info(info, out).ok())
+        .ok_or(Error::Misuse { reason: "HKDF gives at most 8160 bytes" })
+}

@@ -1,0 +1,87 @@
+//! Every name that leaves the crate for a log or a metric, in one place.
+//!
+//! Values of fields are numbers, [`Code`]s, [`NodeId`](crate::NodeId)s and session ids: nothing secret has
+//! a type that could be spelled here. Counters belong to a [`Config`](crate::Config), and so to the layers
+//! that share it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Code;
+
+/// Target of this crate's `tracing` events and spans.
+pub const TARGET: &str = "tower_seal";
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $variant:ident, $name:literal;)*) => {
+        /// A number that [`Telemetry`] keeps.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Metric {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Metric {
+            /// Every metric.
+            pub const ALL: &[Metric] = &[$(Metric::$variant,)*];
+
+            /// Its name, as in Prometheus.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Metric::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Handshakes that ended in a session, of either side.
+    Handshakes, "tower_seal_handshakes_total";
+    /// Sessions alive now; the only one that falls.
+    SessionsLive, "tower_seal_sessions_live";
+    /// Records sealed.
+    RecordsSealed, "tower_seal_records_sealed_total";
+    /// Records opened, every check held.
+    RecordsOpened, "tower_seal_records_opened_total";
+    /// Requests taken, or sent, in plaintext.
+    PlaintextRequests, "tower_seal_plaintext_requests_total";
+    /// Public-key operations (signatures, verifications, key agreements) done for handshakes.
+    HandshakeOperations, "tower_seal_handshake_operations_total";
+}
+
+/// Name of the counter of rejections, which has the label `code`.
+pub const REJECTIONS: &str = "tower_seal_rejections_total";
+
+/// The numbers of one [`Config`](crate::Config).
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    metrics: [AtomicU64; Metric::ALL.len()],
+    rejections: [AtomicU64; Code::ALL.len()],
+}
+
+impl Telemetry {
+    /// The present value of `metric`.
+    #[must_use]
+    pub fn value(&self, metric: Metric) -> u64 {
+        self.metrics[metric as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many messages were refused with `code` here.
+    #[must_use]
+    pub fn rejections(&self, code: Code) -> u64 {
+        self.rejections[code as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self, metric: Metric) {
+        self.metrics[metric as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn fall(&self, metric: Metric) {
+        self.metrics[metric as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reject(&self, code: Code) {
+        self.rejections[code as usize].fetch_add(1, Ordering::Relaxed);
+    }
+}
