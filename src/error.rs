@@ -225,7 +225,9 @@ impl fmt::Display for Error {
             | Error::Misbehaved { code, reason }
             | Error::Untrusted { code, reason }
             | Error::Unavailable { code, reason } => write!(f, "{code}: {reason}"),
-            Error::Decryption => write!(f, "decryption_failed: the record was changed or is sealed with other keys"),
+            Error::Decryption => {
+                write!(f, "decryption_failed: the record was changed or is sealed with other keys")
+            }
             Error::Refused { code, signed: true } => write!(f, "the far side refused: {code}"),
             Error::Refused { code, signed: false } => {
                 write!(f, "somebody on the way, perhaps the far side, refused: {code}")

@@ -10,6 +10,8 @@ pub mod trust;
 
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 
 pub use config::Config;
 pub use error::Error;

@@ -1,3 +1,118 @@
-//! HTTP.
+//! Tower layers that seal HTTP (PROTOCOL section 7): [`SealLayer`] before any client, [`UnsealLayer`]
+//! before any server.
+//!
+//! ```text
+//!  POST /mcp?x=1               POST /mcp                              POST /mcp?x=1
+//!  authorization: …   Seal     content-type: application/vnd.tower-seal   Unseal   authorization: …
+//!  {"jsonrpc":…}     ──────>   <records>                             ───────>   {"jsonrpc":…}
+//!                                   whoever stands here sees the path and the sizes
+//! ```
+//!
+//! Method, query, header fields, status and content travel inside records; what stands outside is a `POST`
+//! to the same path. Bodies stream in both directions: what the inner body yields goes out as a record at
+//! once. Dropping an outer body drops the inner one.
+//!
+//! `UnsealLayer` wraps a whole service: `UnsealLayer::new(config).layer(router)`. Inside
+//! `axum::Router::layer` it comes *after* routing, and what is routed is the outer `POST`; use it there only
+//! around services that take every method, such as rmcp's.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, body::Body, routing::get};
+//! use http_body_util::BodyExt as _;
+//! use tower::{Layer as _, ServiceExt as _};
+//! use tower_seal::{Config, Identity, http::{SealLayer, UnsealLayer}, trust::Pinned};
+//!
+//! let (server, client) = (Identity::generate(), Identity::generate());
+//! let (server_id, client_id) = (server.node_id(), client.node_id());
+//!
+//! let app = Router::new().route("/hello", get(|| async { "hi" }));
+//! let sealed = UnsealLayer::new(Config::new(server, Pinned::new([client_id]))).layer(app);
+//!
+//! // Any HTTP client in place of `sealed`: hyper-util's, reqwest's, this very service.
+//! let http = SealLayer::new(Config::new(client, Pinned::new([server_id]))).layer(sealed);
+//! let response = http.oneshot(http::Request::get("http://example.com/hello").body(Body::empty())?).await?;
+//! assert_eq!(response.into_body().collect().await?.to_bytes(), "hi");
+//! # Ok(()) }
+//! ```
 
+mod body;
+mod client;
+mod frames;
 mod message;
+mod rejection;
+mod server;
+mod sessions;
+
+#[cfg(feature = "axum")]
+mod axum;
+#[cfg(feature = "reqwest")]
+mod reqwest;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::config::Encoding;
+
+pub use body::{OpenBody, SealBody};
+pub use client::{Seal, SealLayer};
+pub use rejection::Rejection;
+#[cfg(feature = "reqwest")]
+pub use reqwest::Reqwest;
+pub use server::{Cors, Unseal, UnsealLayer};
+
+/// Media types of the HTTP binding.
+const HANDSHAKE: &str = "application/vnd.tower-seal.handshake+json";
+const BINARY: &str = "application/vnd.tower-seal";
+const JSON: &str = "application/vnd.tower-seal+json";
+const ERROR: &str = "application/vnd.tower-seal.error+json";
+
+/// A hint for load balancers; the body decides.
+const SEAL_SESSION: HeaderName = HeaderName::from_static("seal-session");
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a body holds, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Handshake,
+    Records(Encoding),
+    Error,
+}
+
+impl Content {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        let essence = value.split(';').next().unwrap_or_default().trim();
+        [
+            Content::Handshake,
+            Content::Records(Encoding::Binary),
+            Content::Records(Encoding::Json),
+            Content::Error,
+        ]
+        .into_iter()
+        .find(|content| essence.eq_ignore_ascii_case(content.media_type()))
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Content::Handshake => HANDSHAKE,
+            Content::Records(Encoding::Binary) => BINARY,
+            Content::Records(Encoding::Json) => JSON,
+            Content::Error => ERROR,
+        }
+    }
+
+    fn header(self) -> HeaderValue {
+        HeaderValue::from_static(self.media_type())
+    }
+}
+
+/// The clock of the shells: tokio's, so that a test can turn it.
+fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// The operating system's randomness.
+fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
+    rand_core::UnwrapErr(getrandom::SysRng)
+}

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The first byte of a binary record.
-pub(crate) const KIND: u8 = 0x01;
+const KIND: u8 = 0x01;
 
 const OPENING: u8 = 1;
 const SIGNED: u8 = 2;
@@ -77,7 +77,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
 /// Returns the frame, and the ciphertext as a part of it.
 pub(super) fn write(record: Outgoing, framed: bool) -> (Bytes, Bytes) {
     let mut header = Vec::with_capacity(160);
-    let flags = if record.opening.is_some() { OPENING } else { 0 } | if record.signed.is_some() { SIGNED } else { 0 };
+    let flags =
+        if record.opening.is_some() { OPENING } else { 0 } | if record.signed.is_some() { SIGNED } else { 0 };
     header.extend_from_slice(&[KIND, flags]);
     if let Some(opening) = &record.opening {
         header.extend_from_slice(opening.session.as_bytes());

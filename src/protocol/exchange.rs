@@ -5,9 +5,13 @@
 //! responder   Responder::open ──> Offered ──(path compared)──> Offered::claim ──> Claimed: content, response
 //! ```
 
-use std::{fmt, sync::Arc, time::{Duration, Instant}};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rand_core::CryptoRng;
 
 use super::{
@@ -52,7 +56,8 @@ impl Session {
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
         let deadline = (self.age(now) + timeout).as_millis().clamp(1, u128::from(MAX_NUMBER)) as u64;
-        let opening = Opening { session: self.id(), stream: self.next_stream(), salt, deadline: Some(deadline) };
+        let opening =
+            Opening { session: self.id(), stream: self.next_stream(), salt, deadline: Some(deadline) };
         let encoding = self.agreed.config.chosen_encoding();
         let mut sealer = Sealer::new(Stream::request(self.clone(), opening, now), encoding, framed)?;
         let (bytes, first) = sealer.seal_first(plaintext.into(), last, now)?;
@@ -77,9 +82,7 @@ impl Awaiting {
     /// Errors: those of [`Opener::open`], and `malformed` for the response of another request.
     pub fn open(&self, record: Record, now: Instant) -> Result<(Opened, Opener)> {
         let opening = record.opening.ok_or(Error::malformed("a response without an opening"))?;
-        if opening.session != self.session.id()
-            || opening.stream != self.stream
-            || opening.deadline.is_some()
+        if opening.session != self.session.id() || opening.stream != self.stream || opening.deadline.is_some()
         {
             return Err(Error::malformed("the response of another request"));
         }
@@ -97,12 +100,10 @@ impl Awaiting {
     pub fn refused(&self, message: &[u8]) -> Error {
         match Refusal::parse(message) {
             Ok(refusal) => {
-                let subject = Subject {
-                    session: self.session.id(),
-                    stream: self.stream,
-                    hash: self.first.hash(),
-                };
-                let signed = refusal.is_signed_by(&self.session.agreed.verifier, self.session.peer(), &subject);
+                let subject =
+                    Subject { session: self.session.id(), stream: self.stream, hash: self.first.hash() };
+                let signed =
+                    refusal.is_signed_by(&self.session.agreed.verifier, self.session.peer(), &subject);
                 Error::Refused { code: refusal.code, signed }
             }
             Err(error) => error,
@@ -116,11 +117,20 @@ impl Awaiting {
     }
 }
 
+/// For the test vectors.
+#[cfg(test)]
+impl Awaiting {
+    pub(super) fn new(session: Arc<Session>, stream: u64, first: FirstRecord) -> Self {
+        Awaiting { session, stream, first: Arc::new(first) }
+    }
+}
+
 /// A request whose first record held every check, and that has not been served.
 ///
 /// The application must not see it before it is [claimed](Offered::claim).
 pub struct Offered {
-    opened: Opened,
+    plaintext: Bytes,
+    last: Final,
     opener: Opener,
     opening: Opening,
     first: FirstRecord,
@@ -143,20 +153,20 @@ impl Offered {
         // Kept for the response's signature, since the ciphertext is decrypted in place.
         let first = FirstRecord::received(&stream, &record);
         let mut opener = Opener::new(stream)?;
-        let opened = opener.open(record, now)?;
-        Ok(Offered { opened, opener, opening, first, session, encoding })
+        let Opened { plaintext, last } = opener.open(record, now)?;
+        Ok(Offered { plaintext: plaintext.freeze(), last, opener, opening, first, session, encoding })
     }
 
     /// What the first record said.
     #[must_use]
-    pub fn plaintext(&self) -> &BytesMut {
-        &self.opened.plaintext
+    pub fn plaintext(&self) -> &Bytes {
+        &self.plaintext
     }
 
     /// Whether the request ended with it.
     #[must_use]
     pub fn last(&self) -> Final {
-        self.opened.last
+        self.last
     }
 
     /// Takes the request as served, once for each id: of two copies in flight, one gets it. Takes 16 bytes of
@@ -173,8 +183,8 @@ impl Offered {
         let caller = self.session.verified();
         let stream = Stream::response(self.session, opening, Arc::new(self.first), now);
         Ok(Claimed {
-            plaintext: self.opened.plaintext,
-            rest: (self.opened.last == Final::No).then_some(self.opener),
+            plaintext: self.plaintext,
+            rest: (self.last == Final::No).then_some(self.opener),
             response: Sealer::new(stream, self.encoding, framed)?,
             caller,
         })
@@ -184,7 +194,7 @@ impl Offered {
 /// A request that is this call's alone to serve.
 pub struct Claimed {
     /// What its first record said.
-    pub plaintext: BytesMut,
+    pub plaintext: Bytes,
     /// For its further records, unless the first one was FINAL.
     pub rest: Option<Opener>,
     /// For the response.

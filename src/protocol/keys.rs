@@ -49,11 +49,7 @@ pub(super) struct SessionKeys {
 impl SessionKeys {
     /// From the final transcript hash and what the two sides agreed on.
     pub(super) fn derive(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Result<Self> {
-        let mut ikm = Zeroizing::new(Vec::with_capacity(32 + kem.len() + psk.len()));
-        ikm.extend_from_slice(&**x25519);
-        ikm.extend_from_slice(kem);
-        ikm.extend_from_slice(psk);
-        let prk = suite::hash::extract(th, &ikm);
+        let prk = prk(th, x25519, kem, psk);
         Ok(SessionKeys {
             directions: [expand(&prk, &[INITIATOR])?, expand(&prk, &[RESPONDER])?],
             exporter: expand(&prk, &[EXPORTER])?,
@@ -65,6 +61,14 @@ impl SessionKeys {
         let base = expand(&self.directions[direction as usize], &[STREAM, &id.to_be_bytes()])?;
         Ok(if id == 0 { base } else { suite::hash::extract(opening, &*base) })
     }
+}
+
+pub(super) fn prk(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Secret {
+    let mut ikm = Zeroizing::new(Vec::with_capacity(32 + kem.len() + psk.len()));
+    ikm.extend_from_slice(&**x25519);
+    ikm.extend_from_slice(kem);
+    ikm.extend_from_slice(psk);
+    suite::hash::extract(th, &ikm)
 }
 
 /// The key of one epoch of one stream, and the secret that the next epoch's comes from.

@@ -30,7 +30,7 @@
 //! let client = Config::new(Identity::generate(), Pinned::new([server.config().node_id()]));
 //!
 //! let (hello, initiator) = Initiator::start(&client, Destination::default(), rng)?;
-//! let (reply, session) = server.accept(&hello, |_target| true, rng, now)?;
+//! let (reply, session) = server.accept(&hello, |_target| true, || true, rng, now)?;
 //! server.admit(session);
 //! let session = Arc::new(initiator.finish(&reply, now)?);
 //!
@@ -62,6 +62,13 @@ mod session;
 mod session_table;
 mod stream;
 mod transcript;
+#[cfg(test)]
+mod vectors;
+
+pub(crate) use handshake::MAX_MESSAGE;
+pub(crate) use json::line_limit;
+pub(crate) use record::HEADER;
+pub(crate) use reject::{MAX_MESSAGE as MAX_ERROR, unsigned as unsigned_refusal, write as write_error};
 
 pub use exchange::{Awaiting, Claimed, Offered, Request};
 pub use handshake::{Destination, Initiator};

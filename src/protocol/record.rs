@@ -152,10 +152,6 @@ impl Record {
         self.body.get(self.ciphertext_at..).unwrap_or_default()
     }
 
-    pub(super) fn siblings(&self) -> &[u8] {
-        self.body.get(self.siblings.clone()).unwrap_or_default()
-    }
-
     /// The encoding that it came in; a response is in that of its request.
     #[must_use]
     pub fn encoding(&self) -> Encoding {
@@ -173,9 +169,12 @@ impl fmt::Debug for Record {
     }
 }
 
-/// Bytes left free before a plaintext, so that the header is written in place afterwards: length prefix,
-/// kind, flags, opening, nonce, signature, count, index, and the longest path.
-const HEADROOM: usize = 4 + 1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * batch::MOST_SIBLINGS;
+/// The most bytes before the ciphertext of a binary record: kind, flags, opening, nonce, signature, count,
+/// index, and the longest path.
+pub(crate) const HEADER: usize = 1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * batch::MOST_SIBLINGS;
+
+/// Bytes left free before a plaintext, so that the length and the header are written in place afterwards.
+const HEADROOM: usize = 4 + HEADER;
 
 /// A plaintext in the making, in the very buffer in which it is going to be encrypted.
 pub struct Plaintext(BytesMut);

@@ -111,3 +111,9 @@ impl Refusal {
             && verifier.verify(&subject.signed_bytes(self.code.as_str(), node), &signature.0).is_ok()
     }
 }
+
+/// Reads an error that nothing can have signed, such as that in place of a reply.
+pub(crate) fn unsigned(message: &[u8]) -> Error {
+    Refusal::parse(message)
+        .map_or_else(|error| error, |refusal| Error::Refused { code: refusal.code, signed: false })
+}

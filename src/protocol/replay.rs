@@ -27,7 +27,8 @@ impl ReplayWindow {
     ///
     /// Errors: `replayed` when it has been taken, or is older than the window, so that nobody can tell.
     pub(super) fn claim(&mut self, id: u64) -> Result<()> {
-        const REPLAYED: Error = Error::new(Code::Replayed, "this request has been taken before, or is too old");
+        const REPLAYED: Error =
+            Error::new(Code::Replayed, "this request has been taken before, or is too old");
         if id > self.highest {
             self.advance(id);
         } else if self.highest - id >= WINDOW {

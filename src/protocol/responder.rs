@@ -52,13 +52,15 @@ impl Responder {
     /// [`admit`](Self::admit).
     ///
     /// `target` says whether the `target` of the hello is right; HTTP compares the path of each request
-    /// instead. Takes up to 80 bytes of `rng`.
+    /// instead. `budget` is asked before the first public-key operation; a no answers `busy`. Takes up to 80
+    /// bytes of `rng`.
     ///
     /// Errors: as section 2.3 orders them.
     pub fn accept(
         &self,
         hello: &[u8],
         target: impl FnOnce(Option<&str>) -> bool,
+        budget: impl FnOnce() -> bool,
         rng: &mut (impl CryptoRng + ?Sized),
         now: Instant,
     ) -> Result<(Bytes, Session)> {
@@ -68,7 +70,14 @@ impl Responder {
             &self.config,
             &hello,
             target,
-            |h1| hellos().check(h1, now),
+            |h1| {
+                hellos().check(h1, now)?;
+                if budget() {
+                    Ok(())
+                } else {
+                    Err(Error::new(Code::Busy, "too many handshakes in this second"))
+                }
+            },
             |h1| hellos().remember(h1, self.config.bounds().hellos, now),
             rng,
             now,
@@ -93,7 +102,8 @@ impl Responder {
     }
 
     fn find_and_open(&self, id: SessionId, record: Record, now: Instant) -> Result<Offered> {
-        const UNKNOWN: Error = Error::new(Code::UnknownSession, "no such session: it never was, or it has ended");
+        const UNKNOWN: Error =
+            Error::new(Code::UnknownSession, "no such session: it never was, or it has ended");
         let session = self.sessions().find(&id).ok_or(UNKNOWN)?;
         // One reference is the table's, one is ours.
         if !session.takes_streams(now) || is_idle(&session, 2, &self.config, now) {
@@ -119,6 +129,14 @@ impl Responder {
 
     fn sessions(&self) -> MutexGuard<'_, SessionTable> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For the test vectors.
+#[cfg(test)]
+impl Responder {
+    pub(super) fn admit_shared(&self, session: Arc<Session>) {
+        self.sessions().admit(session);
     }
 }
 
@@ -154,10 +172,10 @@ impl SeenHellos {
     fn remember(&mut self, h1: [u8; 32], most: usize, now: Instant) -> Result<()> {
         // Again, since another copy may have come meanwhile.
         self.check(&h1, now)?;
-        if self.order.len() >= most {
-            if let Some((_, oldest)) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
+        if self.order.len() >= most
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
         self.known.insert(h1);
         self.order.push_back((now, h1));

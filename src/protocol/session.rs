@@ -234,7 +234,7 @@ impl Session {
         }
     }
 
-    pub(super) fn verified(&self) -> Verified {
+    pub(crate) fn verified(&self) -> Verified {
         Verified::new(self.agreed.peer, self.agreed.id, self.agreed.began)
     }
 

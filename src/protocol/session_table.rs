@@ -51,10 +51,10 @@ impl SessionTable {
             .and_then(|of_peer| of_peer.provisional.first().copied());
         if let Some(oldest) = oldest {
             self.remove(&oldest);
-        } else if self.provisional.len() >= self.most_provisional {
-            if let Some(oldest) = self.provisional.peek_lru().map(|(id, _)| *id) {
-                self.remove(&oldest);
-            }
+        } else if self.provisional.len() >= self.most_provisional
+            && let Some(oldest) = self.provisional.peek_lru().map(|(id, _)| *id)
+        {
+            self.remove(&oldest);
         }
         self.peers.entry(session.peer()).or_default().provisional.push(session.id());
         self.provisional.push(session.id(), session);

@@ -224,7 +224,9 @@ impl Sealer {
         }
         let length = plaintext.len() + padding;
         if length > PORTABLE_RECORD {
-            return Err(Error::Misuse { reason: "a record has at most 1 MiB of plaintext: seal it in pieces" });
+            return Err(Error::Misuse {
+                reason: "a record has at most 1 MiB of plaintext: seal it in pieces",
+            });
         }
         self.stream.session.check_stream(self.stream.began, now)?;
         self.rekey_if_due(length as u64)?;
@@ -293,7 +295,10 @@ impl Sealer {
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer").field("stream", &self.stream.id).field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("Sealer")
+            .field("stream", &self.stream.id)
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -402,7 +407,10 @@ impl Opener {
 
 impl fmt::Debug for Opener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opener").field("stream", &self.stream.id).field("counter", &self.counter).finish_non_exhaustive()
+        f.debug_struct("Opener")
+            .field("stream", &self.stream.id)
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
     }
 }
 
@@ -419,9 +427,36 @@ fn unpad(text: &mut BytesMut) -> Result<()> {
     Ok(())
 }
 
+/// For the test vectors.
 #[cfg(test)]
 impl Sealer {
     pub(super) fn epoch(&self) -> &Epoch {
         &self.epoch
+    }
+
+    /// The leaf of `record`, as one of this stream.
+    pub(super) fn leaf(&self, record: &Record) -> [u8; 32] {
+        self.stream.leaf(record.nonce, record.ciphertext())
+    }
+}
+
+/// For the test vectors.
+#[cfg(test)]
+impl FirstRecord {
+    /// That of an initiator that sent `record`.
+    pub(super) fn sent(stream: &Stream, record: &Record) -> Self {
+        FirstRecord::new(stream, record.nonce, Bytes::copy_from_slice(record.ciphertext()), None)
+    }
+
+    /// One of which only the leaf is known.
+    pub(super) fn with_leaf(session: &Session, leaf: [u8; 32]) -> Self {
+        FirstRecord {
+            th: session.agreed.th,
+            id: 0,
+            opening: [0; 24],
+            nonce: Nonce::new(false, false, 0, 0),
+            ciphertext: Bytes::new(),
+            leaf: OnceLock::from(leaf),
+        }
     }
 }

@@ -51,9 +51,7 @@ impl Verifier {
         if !is_canonical(r) {
             return Err(INVALID);
         }
-        self.0
-            .verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature))
-            .map_err(|_| INVALID)
+        self.0.verify_strict(message, &ed25519_dalek::Signature::from_bytes(signature)).map_err(|_| INVALID)
     }
 }
 

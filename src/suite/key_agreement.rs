@@ -70,4 +70,3 @@ pub(crate) fn encapsulate(
     let (ciphertext, secret) = key.encapsulate_with_rng(rng);
     Ok((ciphertext.into(), Zeroizing::new(secret.into())))
 }
-

@@ -3,7 +3,7 @@
 use super::message::Extensions;
 use crate::{
     error::{Error, Result},
-    protocol::json::reader::fixed_hex,
+    protocol::json::reader::{any_hex, fixed_hex},
     suite::key_agreement::{KEM_CIPHERTEXT, KEM_KEY},
 };
 
@@ -26,10 +26,9 @@ pub(super) fn psk_id(extensions: &Extensions) -> Result<Option<Vec<u8>>> {
     let Some(text) = extensions.get(PSK) else {
         return Ok(None);
     };
-    const_hex::decode(text.as_bytes())
-        .ok()
-        // `const_hex` would skip a leading `0x`, which is no hex here.
-        .filter(|id| (16..=64).contains(&id.len()) && id.len() * 2 == text.len())
-        .map(Some)
-        .ok_or(Error::malformed("the id of a pre-shared secret is not 16 to 64 bytes of hex"))
+    let id = any_hex(text)?;
+    if !(16..=64).contains(&id.len()) {
+        return Err(Error::malformed("the id of a pre-shared secret is not 16 to 64 bytes of hex"));
+    }
+    Ok(Some(id))
 }

@@ -207,12 +207,7 @@ fn begin(public_key: &[u8; 32], node_id: NodeId) -> BytesMut {
     out
 }
 
-fn end(
-    mut out: BytesMut,
-    signatures: Signatures,
-    extensions: &Extensions,
-    signature: &Signature,
-) -> Bytes {
+fn end(mut out: BytesMut, signatures: Signatures, extensions: &Extensions, signature: &Signature) -> Bytes {
     text_field(&mut out, "signatures", name(signatures));
     put_name(&mut out, "extensions");
     out.put_u8(b'{');

@@ -139,8 +139,7 @@ impl Initiator {
             return Err(Error::new(Code::UntrustedPeer, "another node answered than the one expected"));
         }
         let pre_shared = self.pre_shared.as_ref().map(PreShared::id);
-        let candidate =
-            Candidate { node_id: reply.node_id, origin: self.origin.as_deref(), pre_shared };
+        let candidate = Candidate { node_id: reply.node_id, origin: self.origin.as_deref(), pre_shared };
         judge(&self.config, &candidate)
     }
 
@@ -296,4 +295,40 @@ fn verify(config: &Config, node: NodeId, bytes: &[u8], signature: &Signature) ->
 fn agree(config: &Config, ephemeral: Ephemeral, peer: [u8; 32]) -> Result<crate::suite::hash::Secret> {
     config.telemetry().count(Metric::HandshakeOperations);
     ephemeral.agree(peer)
+}
+
+/// For the test vectors.
+#[cfg(test)]
+impl Hello {
+    /// `hello_bytes`, and `h1`.
+    pub(super) fn transcript(&self) -> (Vec<u8>, [u8; 32]) {
+        let bytes = self.bytes();
+        let h1 = self.hash(&bytes);
+        (bytes, h1)
+    }
+}
+
+/// For the test vectors: `reply_bytes` and `th` of the reply to the hello with hash `h1`.
+#[cfg(test)]
+pub(super) fn reply_transcript(reply: &[u8], h1: &[u8; 32]) -> Result<(Vec<u8>, [u8; 32])> {
+    let reply = Reply::parse(reply)?;
+    let bytes = reply.bytes(h1);
+    let th = reply.hash(&bytes);
+    Ok((bytes, th))
+}
+
+/// For the test vectors.
+#[cfg(test)]
+impl Initiator {
+    /// Says hello anew, with suites and further extensions of `other` that this crate would not offer.
+    pub(super) fn like(mut self, other: Hello) -> (Bytes, Self) {
+        self.hello.suites = other.suites;
+        for (name, value) in other.extensions {
+            self.hello.extensions.entry(name).or_insert(value);
+        }
+        let bytes = self.hello.bytes();
+        self.hello.signature = self.config.identity().sign(&bytes);
+        self.h1 = self.hello.hash(&bytes);
+        (self.hello.write(), self)
+    }
 }

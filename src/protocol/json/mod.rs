@@ -16,9 +16,6 @@ use crate::{
 };
 use reader::Object;
 
-/// The first byte of everything that is JSON, on transports that have to tell.
-pub(crate) const KIND: u8 = b'{';
-
 /// Bytes that the JSON encoding needs for a record of `plaintext` bytes, at most, if no unknown fields
 /// swell it: what a receiver has to let in.
 pub(crate) const fn line_limit(plaintext: usize) -> usize {

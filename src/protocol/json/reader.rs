@@ -114,15 +114,6 @@ impl<'a> Value<'a> {
     pub(crate) fn hex<const N: usize>(self) -> Result<[u8; N]> {
         fixed_hex(&self.string()?)
     }
-
-    /// The bytes, any number of them, for which a string of hex stands.
-    pub(crate) fn hex_bytes(self) -> Result<Vec<u8>> {
-        let text = self.string()?;
-        let bytes = const_hex::decode(&*text).or(malformed(BAD_HEX))?;
-        // const-hex takes a leading `0x` or `0X` for a prefix, which leaves too few bytes.
-        ensure(bytes.len() == text.len() / 2, BAD_HEX)?;
-        Ok(bytes)
-    }
 }
 
 /// A JSON string as it stands between its quotes, with escapes that are known to be good.
@@ -158,6 +149,14 @@ pub(crate) fn fixed_hex<const N: usize>(text: &str) -> Result<[u8; N]> {
     // A prefix `0x`, which const-hex would take, leaves too few digits of this length.
     ensure(text.len() / 2 == N, BAD_HEX)?;
     const_hex::decode_to_array(text).or(malformed(BAD_HEX))
+}
+
+/// The bytes, any number of them, for which `text` stands.
+pub(crate) fn any_hex(text: &str) -> Result<Vec<u8>> {
+    let bytes = const_hex::decode(text).or(malformed(BAD_HEX))?;
+    // const-hex takes a leading `0x` or `0X` for a prefix, which leaves too few bytes.
+    ensure(bytes.len() == text.len() / 2, BAD_HEX)?;
+    Ok(bytes)
 }
 
 /// Appends `text` as a JSON string, with its quotes and the escapes that RFC 8259 section 7 demands.

@@ -1,0 +1,378 @@
+//! The two bodies: [`SealBody`] is what goes on the wire, [`OpenBody`] what came out of it.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use super::{BoxError, frames::Frames, now};
+use crate::{
+    error::{Code, Error, Result},
+    protocol::{Final, Opener, Sealer},
+    telemetry::Telemetry,
+};
+
+/// The most content in one record that is sent; far enough below what every receiver takes for a head and
+/// for padding.
+pub(super) const PIECE: usize = 256 << 10;
+
+/// An inner body, from which pieces of content are taken as they are at hand.
+pub(super) struct Source<B> {
+    body: Pin<Box<B>>,
+    rest: Bytes,
+    ended: bool,
+    /// Comes after `rest`, so that a body that fails at once does not keep its head back.
+    failed: Option<Error>,
+}
+
+impl<B> Source<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn new(body: B) -> Self {
+        Source { body: Box::pin(body), rest: Bytes::new(), ended: false, failed: None }
+    }
+
+    /// The content that is at hand now, up to [`PIECE`] bytes. It never waits.
+    pub(super) async fn at_hand(&mut self) -> Vec<Bytes> {
+        let (mut pieces, mut room) = (Vec::new(), PIECE);
+        std::future::poll_fn(|cx| {
+            while room > 0 && !self.is_ended() {
+                match self.poll_piece(cx, room) {
+                    Poll::Ready(Some(Ok(piece))) => {
+                        room -= piece.len();
+                        pieces.push(piece);
+                    }
+                    Poll::Ready(Some(Err(error))) => {
+                        self.failed = Some(error);
+                        break;
+                    }
+                    Poll::Ready(None) | Poll::Pending => break,
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        pieces
+    }
+
+    /// Whether nothing follows, as far as is known without waiting.
+    pub(super) fn is_ended(&self) -> bool {
+        self.rest.is_empty() && self.failed.is_none() && (self.ended || self.body.is_end_stream())
+    }
+
+    /// The next piece, of 1 to `most` bytes. Trailers, which records cannot carry, are dropped.
+    fn poll_piece(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            if !self.rest.is_empty() {
+                let piece = self.rest.split_to(self.rest.len().min(most));
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            if let Some(error) = self.failed.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(self.body.as_mut().poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(mut data) = frame.into_data() {
+                        self.rest = data.copy_to_bytes(data.remaining());
+                    }
+                }
+                Some(Err(error)) => {
+                    self.ended = true;
+                    return Poll::Ready(Some(Err(Error::Transport(Arc::from(error.into())))));
+                }
+                None => self.ended = true,
+            }
+        }
+    }
+}
+
+/// A body as it goes on the wire: records, a handshake message, an error; or, in plaintext mode, the inner
+/// body as it is.
+///
+/// Each piece of content that the inner body yields leaves as one record, at once.
+pub struct SealBody<B> {
+    kind: SealKind<B>,
+}
+
+enum SealKind<B> {
+    Whole(Bytes),
+    Records { first: Bytes, rest: Option<Box<(Source<B>, Sealer)>> },
+    Plain(Pin<Box<B>>),
+}
+
+impl<B> SealBody<B> {
+    pub(super) fn whole(bytes: Bytes) -> Self {
+        SealBody { kind: SealKind::Whole(bytes) }
+    }
+
+    pub(super) fn records(first: Bytes, rest: Option<(Source<B>, Sealer)>) -> Self {
+        SealBody { kind: SealKind::Records { first, rest: rest.map(Box::new) } }
+    }
+
+    pub(super) fn plain(body: B) -> Self {
+        SealBody { kind: SealKind::Plain(Box::pin(body)) }
+    }
+}
+
+impl<B> Body for SealBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        match &mut self.get_mut().kind {
+            SealKind::Whole(bytes) | SealKind::Records { first: bytes, .. } if !bytes.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
+            }
+            SealKind::Whole(_) => Poll::Ready(None),
+            SealKind::Records { rest, .. } => {
+                poll_seal(rest, cx).map(|record| record.map(|record| record.map(Frame::data)))
+            }
+            SealKind::Plain(body) => poll_plain(body, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            SealKind::Whole(bytes) => bytes.is_empty(),
+            SealKind::Records { first, rest } => first.is_empty() && rest.is_none(),
+            SealKind::Plain(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            SealKind::Whole(bytes) | SealKind::Records { first: bytes, rest: None } => {
+                SizeHint::with_exact(bytes.len() as u64)
+            }
+            SealKind::Records { .. } => SizeHint::default(),
+            SealKind::Plain(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Seals the next piece. A body that fails ends without FINAL, and with its error.
+fn poll_seal<B>(
+    rest: &mut Option<Box<(Source<B>, Sealer)>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Bytes>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let Some(streaming) = rest else {
+        return Poll::Ready(None);
+    };
+    let (source, sealer) = &mut **streaming;
+    let record = match ready!(source.poll_piece(cx, PIECE)).transpose() {
+        Ok(piece) => {
+            let last = if source.is_ended() { Final::Yes } else { Final::No };
+            sealer.seal(&piece.unwrap_or_default()[..], last, now()).map(|record| (record, last))
+        }
+        Err(error) => Err(error),
+    };
+    let (record, over) = match record {
+        Ok((record, last)) => (Ok(record), last == Final::Yes),
+        Err(error) => (Err(error), true),
+    };
+    if over {
+        *rest = None;
+    }
+    Poll::Ready(Some(record))
+}
+
+/// A body as it came out of records, every check held; or, in plaintext mode, the outer body as it is.
+///
+/// It ends well only with the stream's FINAL record: anything else is an error.
+pub struct OpenBody<B> {
+    kind: OpenKind<B>,
+}
+
+enum OpenKind<B> {
+    Records { content: Bytes, rest: Option<Box<Opening<B>>> },
+    Plain(Pin<Box<B>>),
+}
+
+/// A stream that is being opened.
+pub(super) struct Opening<B> {
+    pub(super) frames: Frames<B>,
+    pub(super) opener: Opener,
+    pub(super) budget: Budget,
+    /// Where a server looks, before it answers, whether the request was good to its end.
+    pub(super) failure: Arc<OnceLock<Error>>,
+}
+
+/// Bytes of content that may still come.
+pub(super) struct Budget(u64);
+
+impl Budget {
+    /// Errors: `too_large` when `content` is over it already.
+    pub(super) fn new(limit: u64, content: &Bytes) -> Result<Self> {
+        let mut budget = Budget(limit);
+        budget.spend(content.len())?;
+        Ok(budget)
+    }
+
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        const OVER: Error = Error::new(Code::TooLarge, "a body above the configured limit");
+        self.0 = self.0.checked_sub(bytes as u64).ok_or(OVER)?;
+        Ok(())
+    }
+}
+
+impl<B> OpenBody<B> {
+    pub(super) fn records(content: Bytes, rest: Option<Opening<B>>) -> Self {
+        OpenBody { kind: OpenKind::Records { content, rest: rest.map(Box::new) } }
+    }
+
+    pub(super) fn plain(body: B) -> Self {
+        OpenBody { kind: OpenKind::Plain(Box::pin(body)) }
+    }
+}
+
+impl<B> Body for OpenBody<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        match &mut self.get_mut().kind {
+            OpenKind::Records { content, .. } if !content.is_empty() => {
+                Poll::Ready(Some(Ok(Frame::data(std::mem::take(content)))))
+            }
+            OpenKind::Records { rest, .. } => {
+                let Some(opening) = rest else {
+                    return Poll::Ready(None);
+                };
+                let content = ready!(opening.poll_content(cx));
+                if let Some(Err(error)) = &content {
+                    let _ = opening.failure.set(error.clone());
+                }
+                if !matches!(content, Some(Ok(_))) || opening.is_over() {
+                    *rest = None;
+                }
+                Poll::Ready(content.map(|content| content.map(Frame::data)))
+            }
+            OpenKind::Plain(body) => poll_plain(body, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            OpenKind::Records { content, rest } => content.is_empty() && rest.is_none(),
+            OpenKind::Plain(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            OpenKind::Records { content, rest: None } => SizeHint::with_exact(content.len() as u64),
+            OpenKind::Records { .. } => SizeHint::default(),
+            OpenKind::Plain(body) => body.size_hint(),
+        }
+    }
+}
+
+impl<B> Opening<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// The content of the next record that has any. After FINAL it waits for the end of the outer body, since
+    /// anything that follows is an error.
+    fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
+        loop {
+            if self.opener.is_finished() {
+                self.frames.never_rest();
+            }
+            let content = match ready!(self.frames.poll_record(cx)) {
+                Some(record) => record.and_then(|record| self.opener.open(record, now())),
+                None if self.opener.is_finished() => return Poll::Ready(None),
+                None => Err(Error::new(Code::Truncated, "the body ended without a FINAL record")),
+            }
+            .and_then(|opened| self.budget.spend(opened.plaintext.len()).map(|()| opened.plaintext));
+            match content {
+                Ok(content) if content.is_empty() => {}
+                content => return Poll::Ready(Some(content.map(bytes::BytesMut::freeze))),
+            }
+        }
+    }
+
+    /// Whether FINAL has come and nothing can follow.
+    pub(super) fn is_over(&self) -> bool {
+        self.opener.is_finished() && self.frames.is_at_end()
+    }
+}
+
+fn poll_plain<B>(body: &mut Pin<Box<B>>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    body.as_mut().poll_frame(cx).map(|frame| {
+        frame.map(|frame| {
+            frame
+                .map(|frame| frame.map_data(|mut data| data.copy_to_bytes(data.remaining())))
+                .map_err(|error| Error::Transport(Arc::from(error.into())))
+        })
+    })
+}
+
+impl<B> std::fmt::Debug for SealBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealBody").finish_non_exhaustive()
+    }
+}
+
+impl<B> std::fmt::Debug for OpenBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenBody").finish_non_exhaustive()
+    }
+}
+
+/// Reads a short outer body, of a handshake or an error.
+///
+/// Errors: `too_large` above `limit` bytes; `Transport`.
+pub(super) async fn collect<B>(body: B, limit: usize) -> Result<Vec<u8>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut body = std::pin::pin!(body);
+    let mut bytes = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(|error| Error::Transport(Arc::from(error.into())))?;
+        if let Ok(mut data) = frame.into_data() {
+            if bytes.len() + data.remaining() > limit {
+                return Err(Error::new(Code::TooLarge, "a message above its limit"));
+            }
+            while data.has_remaining() {
+                bytes.extend_from_slice(data.chunk());
+                data.advance(data.chunk().len());
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// Counts an error that opening found, where it has a code.
+pub(super) fn count(telemetry: &Telemetry, error: &Error) {
+    if let Some(code) = error.code() {
+        telemetry.reject(code);
+    }
+}

@@ -1,0 +1,468 @@
+//! The client's side: [`SealLayer`] seals requests and opens responses.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request, uri::Scheme};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http_body::Body;
+use tokio::time::timeout;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    BoxError, Content, SEAL_SESSION,
+    body::{Budget, OpenBody, Opening, SealBody, Source, collect, count},
+    frames::Frames,
+    message, now, rng,
+    sessions::{Handshake, Place, Sessions, without_query},
+};
+use crate::{
+    config::Config,
+    error::{Code, Error, Result},
+    protocol::{self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_MESSAGE, Plaintext, Session},
+    telemetry::{self, Metric},
+};
+
+/// Whether a request may be served twice without harm, from its head and its content.
+type Repeatable = Arc<dyn Fn(&request::Parts, &[u8]) -> bool + Send + Sync>;
+
+/// Seals what goes through the service below it.
+///
+/// The handshake happens on first use, once for each origin. Below it stands any HTTP client whose body type
+/// is [`SealBody`]; above it, any caller. Nothing is passed on that did not come out of a record.
+#[derive(Clone)]
+pub struct SealLayer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Clone)]
+struct Options {
+    config: Config,
+    repeatable: Repeatable,
+    copied: Vec<HeaderName>,
+}
+
+struct Shared {
+    options: Options,
+    sessions: Sessions,
+    warned: AtomicBool,
+}
+
+impl SealLayer {
+    /// A layer with sessions of its own, shared by all services made from it.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::from_options(Options { config, repeatable: Arc::new(|_, _| false), copied: Vec::new() })
+    }
+
+    fn from_options(options: Options) -> Self {
+        let shared = Shared { options, sessions: Sessions::new(), warned: AtomicBool::new(false) };
+        SealLayer { shared: Arc::new(shared) }
+    }
+
+    /// Says which requests may be served twice, beside those with a safe method (RFC 9110, section 9.2.1).
+    ///
+    /// When the far side has lost the session, such a request is sent again, once, in a new one; any other
+    /// ends with [`Error::OutcomeUnknown`]. The closure gets the inner head, and the content.
+    #[must_use]
+    pub fn repeat_if(
+        self,
+        repeatable: impl Fn(&request::Parts, &[u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let options = Options { repeatable: Arc::new(repeatable), ..self.shared.options.clone() };
+        Self::from_options(options)
+    }
+
+    /// Copies these inner header fields to the outer request, where everybody can read them, for gateways
+    /// that route by them. The far side ignores the copies.
+    ///
+    /// Errors: `Misuse` for `authorization`, `cookie` and `mcp-param-*`, which nobody in between should see.
+    pub fn copy_to_outside(self, fields: impl IntoIterator<Item = HeaderName>) -> Result<Self> {
+        let copied: Vec<HeaderName> = fields.into_iter().collect();
+        if copied.iter().any(|name| {
+            [header::AUTHORIZATION, header::COOKIE].contains(name) || name.as_str().starts_with("mcp-param-")
+        }) {
+            return Err(Error::Misuse {
+                reason: "authorization, cookie and mcp-param-* stay inside the seal",
+            });
+        }
+        Ok(Self::from_options(Options { copied, ..self.shared.options.clone() }))
+    }
+}
+
+impl<S> Layer<S> for SealLayer {
+    type Service = Seal<S>;
+
+    fn layer(&self, inner: S) -> Seal<S> {
+        Seal { inner, shared: self.shared.clone() }
+    }
+}
+
+/// The service that [`SealLayer`] makes.
+#[derive(Clone)]
+pub struct Seal<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S, B, R> Service<Request<B>> for Seal<S>
+where
+    S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    R: Body + Send + 'static,
+    R::Data: Send,
+    R::Error: Into<BoxError>,
+{
+    type Response = Response<OpenBody<R>>;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Self::Response>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.inner.poll_ready(cx).map_err(transport)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The clone has not been polled ready, so it stays, and the ready one goes.
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone.clone());
+        let below = Below { ready: Some(ready), service: clone };
+        let shared = self.shared.clone();
+        if shared.options.config.is_plaintext() {
+            return plain(shared, below, request).boxed();
+        }
+        exchange(shared, below, request).boxed()
+    }
+}
+
+/// The service below: one that is ready, for the first call, and one to be made ready for others.
+struct Below<S> {
+    ready: Option<S>,
+    service: S,
+}
+
+impl<S: Clone> Below<S> {
+    /// For the handshake. It takes the ready one along: under a limit of concurrency, holding that while
+    /// waiting for another could wait for ever.
+    fn split(&mut self) -> Self {
+        Below { ready: self.ready.take(), service: self.service.clone() }
+    }
+
+    async fn call<B, R>(&mut self, request: Request<SealBody<B>>) -> Result<Response<R>>
+    where
+        S: Service<Request<SealBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+    {
+        let mut service = match self.ready.take() {
+            Some(ready) => ready,
+            None => {
+                let mut service = self.service.clone();
+                std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(transport)?;
+                service
+            }
+        };
+        service.call(request).await.map_err(transport)
+    }
+}
+
+async fn plain<S, B, R>(
+    shared: Arc<Shared>,
+    mut below: Below<S>,
+    request: Request<B>,
+) -> Result<Response<OpenBody<R>>>
+where
+    S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    if !shared.warned.swap(true, Ordering::Relaxed) {
+        tracing::warn!(target: telemetry::TARGET, "plaintext mode: requests are sent without any protection");
+    }
+    shared.options.config.telemetry().count(Metric::PlaintextRequests);
+    Ok(below.call(request.map(SealBody::plain)).await?.map(OpenBody::plain))
+}
+
+/// A request as it is sealed, perhaps more than once.
+struct Inner {
+    parts: request::Parts,
+    place: Place,
+    at_hand: Vec<Bytes>,
+}
+
+async fn exchange<S, B, R>(
+    shared: Arc<Shared>,
+    mut below: Below<S>,
+    request: Request<B>,
+) -> Result<Response<OpenBody<R>>>
+where
+    S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    R: Body + Send + 'static,
+    R::Data: Send,
+    R::Error: Into<BoxError>,
+{
+    let options = &shared.options;
+    let (parts, body) = request.into_parts();
+    let place = place(&options.config, &parts)?;
+    let mut source = Source::new(body);
+    let at_hand = source.at_hand().await;
+    let mut inner = Inner { parts, place, at_hand };
+    let mut rest = (!source.is_ended()).then_some(source);
+    let whole = rest.is_none();
+
+    let mut repeated = false;
+    loop {
+        let session = shared
+            .sessions
+            .obtain(&inner.place, || handshake(options.config.clone(), below.split(), &inner))
+            .await?;
+        let last = if whole { Final::Yes } else { Final::No };
+        let plaintext = inner.encode()?;
+        let limits = options.config.bounds();
+        let sent = session.request(plaintext, last, limits.request, true, &mut rng(), now());
+        let sent = match sent {
+            // It ended between the two lines above; nothing has been sent.
+            Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
+                repeated = true;
+                shared.sessions.forget(&inner.place, &session);
+                continue;
+            }
+            sent => sent?,
+        };
+        let records = rest.take().zip(sent.rest);
+        let outer = Outer { options, inner: &mut inner, session: &session, awaiting: &sent.response };
+        match outer.send(&mut below, sent.bytes, records, whole).await {
+            Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
+                shared.sessions.forget(&inner.place, &session);
+                if repeated || !whole || !inner.is_repeatable(options) {
+                    return Err(Error::OutcomeUnknown);
+                }
+                repeated = true;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Where a request goes: its origin, from its URI, or for a relative one from its `host` field.
+fn place(config: &Config, parts: &request::Parts) -> Result<Place> {
+    let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = parts.uri.authority().map(|authority| authority.as_str()).or_else(host);
+    let authority =
+        authority.ok_or(Error::Misuse { reason: "a request needs an absolute URI or a host field" })?;
+    Ok(Place::new(config, parts.uri.scheme_str().unwrap_or("http"), authority))
+}
+
+/// Makes a session: one round trip, in its own call of the service below.
+fn handshake<S, B, R>(config: Config, mut below: Below<S>, inner: &Inner) -> Handshake
+where
+    S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Send + 'static,
+    R: Body + Send + 'static,
+    R::Data: Send,
+    R::Error: Into<BoxError>,
+{
+    let limit = config.bounds().handshake;
+    let place = inner.place.clone();
+    let mut request = outer_request(&inner.parts, Content::Handshake);
+    *request.extensions_mut() = inner.parts.extensions.clone();
+    let shake = async move {
+        let destination = Destination { origin: Some(&place.origin), audience: place.audience, target: None };
+        let (hello, initiator) = Initiator::start(&config, destination, &mut rng())?;
+        let response = below.call(request.map(|()| SealBody::whole(hello))).await?;
+        let arrived = now();
+        let (parts, body) = response.into_parts();
+        match Content::of(&parts.headers) {
+            Some(Content::Handshake) if parts.status == StatusCode::OK => {
+                let reply = collect(body, MAX_MESSAGE).await?;
+                let session = initiator
+                    .finish(&reply, arrived)
+                    .inspect_err(|error| count(config.telemetry(), error))?;
+                tracing::debug!(
+                    target: telemetry::TARGET,
+                    session = %session.id(), peer = %session.peer(), suite = session.suite().as_str(),
+                    "session made"
+                );
+                Ok(Arc::new(session))
+            }
+            Some(Content::Error) => Err(protocol::unsigned_refusal(&collect(body, MAX_ERROR).await?)),
+            _ => Err(Error::Unsealed { status: parts.status.as_u16() }),
+        }
+    };
+    async move {
+        timeout(limit, shake).await.unwrap_or(Err(Error::TimedOut { waiting_for: "the handshake" }))
+    }
+    .boxed()
+}
+
+/// A `POST` to the inner URL without its query.
+fn outer_request(parts: &request::Parts, content: Content) -> Request<()> {
+    let mut request = Request::new(());
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = without_query(&parts.uri);
+    *request.version_mut() = parts.version;
+    request.headers_mut().insert(header::CONTENT_TYPE, content.header());
+    if parts.uri.authority().is_none()
+        && let Some(host) = parts.headers.get(header::HOST)
+    {
+        request.headers_mut().insert(header::HOST, host.clone());
+    }
+    request
+}
+
+impl Inner {
+    fn encode(&self) -> Result<Plaintext> {
+        let content: usize = self.at_hand.iter().map(Bytes::len).sum();
+        let mut plaintext = Plaintext::with_capacity(content + 1024);
+        let mut pieces = self.at_hand.clone();
+        message::encode_request(&self.parts, &Scheme::HTTP, &mut pieces, plaintext.buffer())?;
+        Ok(plaintext)
+    }
+
+    fn is_repeatable(&self, options: &Options) -> bool {
+        let content = match &self.at_hand[..] {
+            [] => Bytes::new(),
+            [piece] => piece.clone(),
+            pieces => pieces.concat().into(),
+        };
+        self.parts.method.is_safe() || (options.repeatable)(&self.parts, &content)
+    }
+}
+
+/// One sending of a request, and what comes back.
+struct Outer<'a> {
+    options: &'a Options,
+    inner: &'a mut Inner,
+    session: &'a Arc<Session>,
+    awaiting: &'a Awaiting,
+}
+
+impl Outer<'_> {
+    async fn send<S, B, R>(
+        self,
+        below: &mut Below<S>,
+        bytes: Bytes,
+        rest: Option<(Source<B>, protocol::Sealer)>,
+        whole: bool,
+    ) -> Result<Response<OpenBody<R>>>
+    where
+        S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone,
+        S::Error: Into<BoxError>,
+        B: Body,
+        B::Error: Into<BoxError>,
+        R: Body,
+        R::Error: Into<BoxError>,
+    {
+        let limit = self.options.config.bounds().response;
+        let waited = timeout(limit, async {
+            let first = self.request(SealBody::records(bytes.clone(), rest));
+            let (response, twice) = match below.call(first).await {
+                // The connection broke before there was an answer. The same bytes are served at most once.
+                Err(Error::Transport(_)) if whole => {
+                    (below.call(self.request(SealBody::whole(bytes))).await?, true)
+                }
+                response => (response?, false),
+            };
+            self.open(response, twice).await
+        });
+        waited.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" }))
+    }
+
+    fn request<B>(&self, body: SealBody<B>) -> Request<SealBody<B>> {
+        let content = Content::Records(self.options.config.chosen_encoding());
+        let mut request = outer_request(&self.inner.parts, content).map(|()| body);
+        *request.extensions_mut() = self.inner.parts.extensions.clone();
+        let headers = request.headers_mut();
+        if let Ok(session) = HeaderValue::from_str(&self.session.id().to_string()) {
+            headers.insert(SEAL_SESSION, session);
+        }
+        for name in &self.options.copied {
+            for value in self.inner.parts.headers.get_all(name) {
+                headers.append(name, value.clone());
+            }
+        }
+        request
+    }
+
+    async fn open<R>(&self, response: Response<R>, twice: bool) -> Result<Response<OpenBody<R>>>
+    where
+        R: Body,
+        R::Error: Into<BoxError>,
+    {
+        let telemetry = self.options.config.telemetry();
+        let (outer, body) = response.into_parts();
+        match Content::of(&outer.headers) {
+            Some(Content::Records(encoding)) if outer.status == StatusCode::OK => {
+                let opened = self.open_records(outer, body, encoding).await;
+                opened.inspect_err(|error| count(telemetry, error))
+            }
+            Some(Content::Error) => Err(match self.awaiting.refused(&collect(body, MAX_ERROR).await?) {
+                // One copy was taken, and the answer to it is lost.
+                Error::Refused { code: Code::Replayed | Code::Expired, signed: true } if twice => {
+                    Error::OutcomeUnknown
+                }
+                error => error,
+            }),
+            _ => Err(Error::Unsealed { status: outer.status.as_u16() }),
+        }
+    }
+
+    async fn open_records<R>(
+        &self,
+        outer: ::http::response::Parts,
+        body: R,
+        encoding: crate::config::Encoding,
+    ) -> Result<Response<OpenBody<R>>>
+    where
+        R: Body,
+        R::Error: Into<BoxError>,
+    {
+        let limits = self.options.config.bounds();
+        let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
+        let record = std::future::poll_fn(|cx| frames.poll_record(cx)).await;
+        let record = record.unwrap_or(Err(Error::new(Code::Truncated, "a response without a record")))?;
+        let (opened, opener) = self.awaiting.open(record, now())?;
+        let (status, headers, content) = message::decode_response(&opened.plaintext.freeze(), limits.head)?;
+        let opening =
+            Opening { frames, opener, budget: Budget::new(limits.body, &content)?, failure: Arc::default() };
+        let rest = (!opening.is_over()).then_some(opening);
+        let mut response = Response::new(OpenBody::records(content, rest));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        *response.version_mut() = outer.version;
+        *response.extensions_mut() = outer.extensions;
+        response.extensions_mut().insert(self.session.verified());
+        Ok(response)
+    }
+}
+
+fn transport(error: impl Into<BoxError>) -> Error {
+    Error::Transport(Arc::from(error.into()))
+}
+
+impl std::fmt::Debug for SealLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealLayer").field("config", &self.shared.options.config).finish_non_exhaustive()
+    }
+}
+
+impl<S> std::fmt::Debug for Seal<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seal").field("config", &self.shared.options.config).finish_non_exhaustive()
+    }
+}

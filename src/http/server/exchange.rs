@@ -1,0 +1,186 @@
+//! One sealed request and its sealed response.
+
+use std::sync::{Arc, OnceLock};
+
+use ::http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery,
+};
+use bytes::Bytes;
+use http_body::Body;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::{Options, Shared};
+use crate::{
+    config::Encoding,
+    error::{Code, Error, Result},
+    http::{
+        BoxError, Content,
+        body::{Budget, OpenBody, Opening, SealBody, Source},
+        frames::Frames,
+        message::{self, RequestHead},
+        now, rng,
+    },
+    protocol::{Final, Offered, Plaintext, Sealer, Subject},
+};
+
+pub(super) async fn serve<S, B, R>(
+    shared: &Shared,
+    mut inner: S,
+    request: Request<B>,
+    encoding: Encoding,
+) -> std::result::Result<Response<SealBody<R>>, S::Error>
+where
+    S: Service<Request<OpenBody<B>>, Response = Response<R>>,
+    B: Body,
+    B::Error: Into<BoxError>,
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    let exchange = match open(shared, request, encoding).await {
+        Ok(exchange) => exchange,
+        Err((error, subject)) => return Ok(shared.refuse(error, subject.as_ref())),
+    };
+    let response = inner.call(exchange.request).await?;
+    // The service may have answered a request whose later records were forged: that answer counts for nothing.
+    let sealed = match exchange.failure.get() {
+        Some(error) => Err(error.clone()),
+        None => seal(response, exchange.response, encoding).await,
+    };
+    Ok(sealed.unwrap_or_else(|error| shared.refuse(error, Some(&exchange.subject))))
+}
+
+/// A request that is to be served now.
+struct Exchange<B> {
+    request: Request<OpenBody<B>>,
+    response: Sealer,
+    subject: Subject,
+    failure: Arc<OnceLock<Error>>,
+}
+
+/// Reads, opens, compares, claims, in this order.
+async fn open<B>(
+    shared: &Shared,
+    request: Request<B>,
+    encoding: Encoding,
+) -> Result<Exchange<B>, (Error, Option<Subject>)>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let limits = shared.options.config.bounds();
+    let (outer, body) = request.into_parts();
+    let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
+    let record = timeout(limits.handshake, std::future::poll_fn(|cx| frames.poll_record(cx))).await;
+    let record = record
+        .unwrap_or(Some(Err(Error::TimedOut { waiting_for: "the first record" })))
+        .unwrap_or(Err(Error::new(Code::Truncated, "a request without a record")))
+        .map_err(|error| (error, None))?;
+    let (offered, subject) = shared.responder.open(record, now())?;
+    take(shared, outer, frames, offered, subject).await.map_err(|error| (error, Some(subject)))
+}
+
+async fn take<B>(
+    shared: &Shared,
+    outer: request::Parts,
+    mut frames: Frames<B>,
+    offered: Offered,
+    subject: Subject,
+) -> Result<Exchange<B>>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let options = &shared.options;
+    let limits = options.config.bounds();
+    if offered.last() == Final::Yes {
+        let end = timeout(limits.handshake, std::future::poll_fn(|cx| frames.poll_record(cx))).await;
+        match end.unwrap_or(Some(Err(Error::TimedOut { waiting_for: "the end of the request" }))) {
+            None => {}
+            Some(Ok(_)) => return Err(Error::malformed("a record after FINAL")),
+            Some(Err(error)) => return Err(error),
+        }
+    }
+    let (head, content) = message::decode_request(offered.plaintext(), limits.head)?;
+    let budget = Budget::new(limits.body, &content)?;
+    let uri = inner_uri(options, &head, &outer.uri)?;
+    let claimed = offered.claim(true, &mut rng(), now())?;
+
+    let failure = Arc::<OnceLock<Error>>::default();
+    let rest = claimed.rest.map(|opener| {
+        frames.never_rest();
+        Opening { frames, opener, budget, failure: failure.clone() }
+    });
+    let mut request = Request::new(OpenBody::records(content, rest));
+    *request.method_mut() = head.method;
+    *request.uri_mut() = uri;
+    *request.version_mut() = outer.version;
+    *request.headers_mut() = inner_headers(options, head.headers, head.authority.as_str())?;
+    *request.extensions_mut() = outer.extensions;
+    request.extensions_mut().insert(claimed.caller);
+    request.extensions_mut().insert(head.scheme);
+    Ok(Exchange { request, response: claimed.response, subject, failure })
+}
+
+/// The inner path, less the stripped prefix, which must be the outer path byte for byte.
+fn inner_uri(options: &Options, head: &RequestHead, outer: &Uri) -> Result<Uri> {
+    const MISMATCH: Error = Error::new(Code::PathMismatch, "the inner path is not the outer one");
+    if let Some(served) = &options.authorities {
+        // `Authority` compares without regard to case.
+        if !served.contains(&head.authority) {
+            return Err(Error::new(Code::PathMismatch, "the inner authority is not served here"));
+        }
+    }
+    let stripped = head.path.as_str().strip_prefix(&options.prefix).ok_or(MISMATCH)?;
+    let path: PathAndQuery = match stripped.as_bytes().first() {
+        Some(b'/') if options.prefix.is_empty() => head.path.clone(),
+        Some(b'/') => stripped.parse().map_err(|_| MISMATCH)?,
+        Some(b'?') | None => format!("/{stripped}").parse().map_err(|_| MISMATCH)?,
+        // The prefix ended within a segment.
+        Some(_) => return Err(MISMATCH),
+    };
+    let outer = if outer.path().is_empty() { "/" } else { outer.path() };
+    if path.path() != outer {
+        return Err(MISMATCH);
+    }
+    Ok(Uri::from(path))
+}
+
+/// The inner fields, without those that infrastructure sets, and with the inner authority as host.
+fn inner_headers(options: &Options, mut headers: HeaderMap, authority: &str) -> Result<HeaderMap> {
+    message::strip_infrastructure(&mut headers, &options.infrastructure);
+    let host =
+        HeaderValue::from_str(authority).map_err(|_| Error::malformed("an authority that is no host"))?;
+    headers.insert(header::HOST, host);
+    Ok(headers)
+}
+
+/// The response's head, and what content is at hand, leave at once.
+async fn seal<R>(
+    response: Response<R>,
+    mut sealer: Sealer,
+    encoding: Encoding,
+) -> Result<Response<SealBody<R>>>
+where
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    let (inner, body) = response.into_parts();
+    let mut source = Source::new(body);
+    let mut pieces = source.at_hand().await;
+    let content: usize = pieces.iter().map(Bytes::len).sum();
+    let mut plaintext = Plaintext::with_capacity(content + 1024);
+    let mut last = if source.is_ended() { Final::Yes } else { Final::No };
+    if message::encode_response(inner.status, &inner.headers, &mut pieces, plaintext.buffer()).is_err() {
+        // A status that cannot be carried. The caller gets an error, and nothing else of it.
+        let (status, headers) = (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new());
+        message::encode_response::<Bytes>(status, &headers, &mut [], plaintext.buffer())?;
+        last = Final::Yes;
+    }
+    let first = sealer.seal(plaintext, last, now())?;
+    let rest = (last == Final::No).then_some((source, sealer));
+    let mut response = Response::new(SealBody::records(first, rest));
+    response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
+    *response.extensions_mut() = inner.extensions;
+    Ok(response)
+}

@@ -1,0 +1,111 @@
+//! The initiator's sessions: one for each origin and node expected there, made on first use.
+//!
+//! ```text
+//!   none ──call──> handshaking ──reply──> ready ──stale: a call──> handshaking, the old one kept until it ends
+//!                       │ every call waits for the same handshake; it goes on while one of them lives
+//! ```
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ::http::Uri;
+use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
+use lru::LruCache;
+
+use super::now;
+use crate::{config::Config, error::Result, identity::NodeId, protocol::Session};
+
+/// Origins for which sessions are kept; the least recently used goes first.
+const MOST_ORIGINS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024).unwrap();
+
+/// Where a session belongs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// `scheme://authority`, in lower case.
+    pub(super) origin: Arc<str>,
+    pub(super) audience: Option<NodeId>,
+}
+
+pub(super) type Handshake = BoxFuture<'static, Result<Arc<Session>>>;
+
+#[derive(Default)]
+struct Slot {
+    ready: Option<Arc<Session>>,
+    /// Weak, so that it ends with the last call that waits for it.
+    underway: Option<WeakShared<Handshake>>,
+}
+
+pub(super) struct Sessions {
+    slots: Mutex<LruCache<Place, Slot>>,
+}
+
+impl Sessions {
+    pub(super) fn new() -> Self {
+        Sessions { slots: Mutex::new(LruCache::new(MOST_ORIGINS)) }
+    }
+
+    /// A session that takes a stream now. `handshake` makes one, if nobody is at it already.
+    ///
+    /// A handshake that fails is no error while the session that it was to replace still serves.
+    pub(super) async fn obtain(
+        &self,
+        place: &Place,
+        handshake: impl FnOnce() -> Handshake,
+    ) -> Result<Arc<Session>> {
+        let (made, previous) = {
+            let mut slots = self.lock();
+            let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
+            if let Some(session) = slot.ready.as_ref().filter(|session| !session.is_stale(now())) {
+                return Ok(session.clone());
+            }
+            let underway = slot.underway.as_ref().and_then(WeakShared::upgrade);
+            let made = underway.unwrap_or_else(|| {
+                let made: Shared<Handshake> = handshake().shared();
+                slot.underway = made.downgrade();
+                made
+            });
+            (made, slot.ready.clone())
+        };
+        match made.await {
+            Ok(session) => {
+                let mut slots = self.lock();
+                let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
+                // Whoever of the waiting comes first puts it there; a session that came later stays.
+                if slot.ready.as_ref().is_none_or(|ready| ready.began() < session.began()) {
+                    slot.ready = Some(session.clone());
+                    slot.underway = None;
+                }
+                Ok(session)
+            }
+            Err(error) => previous.filter(|session| session.takes_streams(now())).ok_or(error),
+        }
+    }
+
+    /// The far side does not know `session` any more.
+    pub(super) fn forget(&self, place: &Place, session: &Arc<Session>) {
+        if let Some(slot) = self.lock().peek_mut(place)
+            && slot.ready.as_ref().is_some_and(|ready| Arc::ptr_eq(ready, session))
+        {
+            slot.ready = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LruCache<Place, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    pub(super) fn new(config: &Config, scheme: &str, authority: &str) -> Self {
+        let origin: Arc<str> = format!("{scheme}://{authority}").to_ascii_lowercase().into();
+        Place { audience: config.trust().expects(Some(&origin)), origin }
+    }
+}
+
+/// The outer URI: that of the request, without its query.
+pub(super) fn without_query(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    let path = parts.path_and_query.as_ref().map_or("/", |path| path.path());
+    // A path that was valid with a query is so without.
+    parts.path_and_query = Some(path.parse().unwrap_or(::http::uri::PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).unwrap_or_default()
+}
