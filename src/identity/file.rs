@@ -1,4 +1,4 @@
-//! Key files: PKCS#8 in PEM (RFC 8410, RFC 7468), readable by their owner only.
+//! Key files, readable by their owner only.
 //!
 //! A file is written under another name and then linked in place, so that nobody ever sees half a key, and
 //! a key that is there is never overwritten. `openssl genpkey -algorithm ed25519` makes the same files.
@@ -10,58 +10,19 @@ use std::{
     sync::Arc,
 };
 
-use pkcs8::{
-    ObjectIdentifier, PrivateKeyInfoRef,
-    der::{Decode, asn1::OctetStringRef, pem},
-};
 use zeroize::Zeroizing;
 
-use super::Identity;
+use super::{
+    Identity,
+    pem::{NOT_PEM, parse},
+};
 use crate::error::{Error, Result};
 
 /// Key files are 119 bytes, or a little more with a public key and attributes: this is room for preambles.
 const MAX_FILE: usize = 16 * 1024;
 
-/// id-Ed25519 (RFC 8410, section 3).
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-
-/// What stands before the seed in the DER of a version 1 key without attributes (RFC 8410, section 7).
-const DER_PREFIX: [u8; 16] = *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
-
-const BEGIN: &str = "-----BEGIN PRIVATE KEY-----\n";
-const END: &str = "\n-----END PRIVATE KEY-----\n";
-
 /// Key files. All of it blocks: in an async program, do it before the runtime starts.
 impl Identity {
-    /// The secret key as PKCS#8 version 1 in PEM (RFC 8410, section 7): 119 bytes of text, which are
-    /// wiped on drop.
-    #[must_use]
-    pub fn to_pem(&self) -> Zeroizing<String> {
-        let mut der = Zeroizing::new([0; 48]);
-        let (prefix, seed) = der.split_at_mut(DER_PREFIX.len());
-        prefix.copy_from_slice(&DER_PREFIX);
-        seed.copy_from_slice(&*self.signer.seed());
-
-        // With room for everything, so that growing leaves no copies behind.
-        let mut text = Zeroizing::new(String::with_capacity(BEGIN.len() + 64 + END.len()));
-        text.push_str(BEGIN);
-        push_base64(&mut text, &der);
-        text.push_str(END);
-        text
-    }
-
-    /// Reads what [`to_pem`](Self::to_pem) or `openssl genpkey -algorithm ed25519` wrote.
-    ///
-    /// Takes PKCS#8 version 1, and version 2 with a public key (RFC 5958) if that belongs to the private
-    /// key. This is also the way for keys that are in no file of one's own, such as those of a secret store.
-    ///
-    /// # Errors
-    /// [`Error::Misuse`], which says what the text is instead: no PEM, an encrypted key, a public key, a key
-    /// for another algorithm, a key of OpenSSH, or damaged. It never repeats any of the text.
-    pub fn from_pem(pem: &str) -> Result<Self> {
-        parse(pem).map_err(|reason| Error::Misuse { reason })
-    }
-
     /// Loads a key file of at most 16 KiB; what it may contain: see [`from_pem`](Self::from_pem).
     ///
     /// On Unix, group and others must have no rights to the file (its mode & 0o077 is 0), the rule that
@@ -133,7 +94,8 @@ impl Identity {
         let folder = folder(path);
         // Of mode 0600 from its first moment on, which is the default of `tempfile`.
         let mut file = tempfile::Builder::new().prefix(".identity-").tempfile_in(folder)?;
-        file.write_all(self.to_pem().as_bytes())?;
+        let pem = self.to_pem().map_err(io::Error::other)?;
+        file.write_all(pem.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist_noclobber(path)?;
         os::sync_folder(folder);
@@ -206,99 +168,6 @@ fn is(error: &Error, kind: io::ErrorKind) -> bool {
     matches!(error, Error::KeyFile { source: Some(source), .. } if source.kind() == kind)
 }
 
-macro_rules! make_one {
-    ($what:expr) => {
-        concat!($what, ": make one with `openssl genpkey -algorithm ed25519`")
-    };
-}
-macro_rules! not_ed25519 {
-    ($what:literal) => {
-        make_one!(concat!("it is ", $what, ", and an identity is an Ed25519 private key"))
-    };
-}
-
-const NOT_PEM: &str = make_one!("it is not PEM, and a key begins with `-----BEGIN PRIVATE KEY-----`");
-const DAMAGED: &str = make_one!("it is not a whole PKCS#8 key (RFC 8410): restore a backup. Without one");
-const FOREIGN_PUBLIC_KEY: &str =
-    make_one!("the public key in it does not belong to the private key: restore a backup. Without one");
-
-/// The errors are sentences that fit a path as well as a text.
-fn parse(text: &str) -> Result<Identity, &'static str> {
-    let text = text.trim();
-    check_label(text)?;
-    let mut pem = pem::Decoder::new(text.as_bytes()).map_err(|_| DAMAGED)?;
-    let mut der = Zeroizing::new(vec![0; pem.remaining_len()]);
-    pem.decode(&mut der).map_err(|_| DAMAGED)?;
-
-    let key = PrivateKeyInfoRef::from_der(&der).map_err(|_| DAMAGED)?;
-    check_algorithm(key.algorithm.oid)?;
-    // RFC 8410, section 3: the parameters MUST be absent. Section 7: the key is an OCTET STRING in another.
-    if key.algorithm.parameters.is_some() {
-        return Err(DAMAGED);
-    }
-    let seed = <&OctetStringRef>::from_der(key.private_key.as_bytes()).map_err(|_| DAMAGED)?;
-    let identity = Identity::from_seed(seed.as_bytes().try_into().map_err(|_| DAMAGED)?);
-
-    match key.public_key {
-        Some(public) if public.as_bytes() != Some(identity.node_id().as_bytes()) => Err(FOREIGN_PUBLIC_KEY),
-        _ => Ok(identity),
-    }
-}
-
-/// By the first `BEGIN` line. What decides is the decoder: this finds words for what people really try.
-fn check_label(text: &str) -> Result<(), &'static str> {
-    let label = text.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"));
-    Err(match label.map(|(label, _)| label) {
-        Some("PRIVATE KEY") => return Ok(()),
-        Some("ENCRYPTED PRIVATE KEY") => {
-            "it is an encrypted key, and nobody is asked for a passphrase: decrypt it with \
-             `openssl pkey -in OLD -out NEW`"
-        }
-        Some("PUBLIC KEY" | "RSA PUBLIC KEY") => {
-            "it is a public key: give the private key, which begins with `-----BEGIN PRIVATE KEY-----`"
-        }
-        Some("CERTIFICATE") => not_ed25519!("a certificate"),
-        Some("RSA PRIVATE KEY") => not_ed25519!("an RSA key"),
-        Some("EC PRIVATE KEY" | "EC PARAMETERS") => not_ed25519!("an EC key"),
-        Some("DSA PRIVATE KEY" | "DSA PARAMETERS") => not_ed25519!("a DSA key"),
-        Some("OPENSSH PRIVATE KEY") => make_one!("it is an OpenSSH key, and a key has to be in PKCS#8"),
-        Some(_) => make_one!("it is PEM, but not of a private key in PKCS#8"),
-        None => NOT_PEM,
-    })
-}
-
-fn check_algorithm(oid: ObjectIdentifier) -> Result<(), &'static str> {
-    if oid == ED25519 {
-        return Ok(());
-    }
-    Err(match oid.to_string().as_str() {
-        "1.2.840.113549.1.1.1" | "1.2.840.113549.1.1.10" => not_ed25519!("an RSA key"),
-        "1.2.840.10045.2.1" => not_ed25519!("an EC key"),
-        "1.2.840.10040.4.1" => not_ed25519!("a DSA key"),
-        "1.3.101.110" => not_ed25519!("an X25519 key"),
-        "1.3.101.111" => not_ed25519!("an X448 key"),
-        "1.3.101.113" => not_ed25519!("an Ed448 key"),
-        _ => not_ed25519!("a key for another algorithm"),
-    })
-}
-
-/// RFC 4648, section 4, of a length that needs no padding.
-fn push_base64(text: &mut String, bytes: &[u8; 48]) {
-    for group in bytes.chunks_exact(3) {
-        let bits = group.iter().fold(0, |bits, &byte| (bits << 8) | u32::from(byte));
-        text.extend([18, 12, 6, 0].map(|shift| base64_digit(((bits >> shift) & 0x3f) as u8)));
-    }
-}
-
-/// Without a table or a branch, whose traces in the processor's caches would tell of the secret.
-fn base64_digit(six: u8) -> char {
-    let six = i16::from(six);
-    // Beyond the last digit of a range the sign fills the mask, so the distance to the next range counts.
-    let step = |last: i16, distance: i16| ((last - six) >> 8) & distance;
-    let digit = i16::from(b'A') + six + step(25, 6) + step(51, -75) + step(61, -15) + step(62, 3);
-    char::from(digit.to_le_bytes()[0])
-}
-
 /// What only Unix has.
 #[cfg(unix)]
 mod os {
@@ -349,12 +218,6 @@ mod os {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_digits_are_those_of_rfc_4648() {
-        let digits: String = (0..64).map(base64_digit).collect();
-        assert_eq!(digits, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
-    }
 
     #[test]
     fn the_folder_of_a_bare_name_is_the_current_one() {

@@ -15,6 +15,7 @@
 
 mod file;
 mod node_id;
+mod pem;
 
 use std::fmt;
 

@@ -334,13 +334,14 @@ impl Opener {
         if self.finished {
             return Err(Error::malformed("a record after FINAL"));
         }
-        if record.opening.is_some() != (self.stream.id != 0 && record.nonce.counter() == 0) {
-            return Err(Error::malformed("an opening where none belongs, or none where one belongs"));
-        }
         let session = &self.stream.session;
         session.check_stream(self.stream.began, now)?;
-        let Record { nonce, signed, sender, mut body, siblings, ciphertext_at, .. } = record;
+        let Record { opening, nonce, signed, sender, mut body, siblings, ciphertext_at, .. } = record;
+        // After the counter, which names what is wrong when records are lost or come again.
         self.check_counter(nonce)?;
+        if opening.is_some() != (self.stream.id != 0 && self.counter == 0) {
+            return Err(Error::malformed("an opening where none belongs, or none where one belongs"));
+        }
         let next = match nonce.epoch().checked_sub(self.number) {
             Some(0) => None,
             Some(1) => Some(self.epoch.next()?),
@@ -433,7 +434,11 @@ impl Sealer {
     pub(super) fn epoch(&self) -> &Epoch {
         &self.epoch
     }
+}
 
+/// For the test vectors.
+#[cfg(test)]
+impl Opener {
     /// The leaf of `record`, as one of this stream.
     pub(super) fn leaf(&self, record: &Record) -> [u8; 32] {
         self.stream.leaf(record.nonce, record.ciphertext())

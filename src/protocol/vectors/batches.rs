@@ -103,14 +103,14 @@ fn open(vector: &At<'_>, mut lanes: Vec<Lane<'_>>, encoding: Encoding) {
         let mut ends = lane.ends.take().unwrap_or_else(|| lane.begin(&record, encoding));
 
         let theirs = records::record(&record, encoding);
-        let leaf = ends.sealer.leaf(&theirs);
+        let leaf = ends.opener.leaf(&theirs);
         let Some(Signed { signature, index }) = theirs.signed else { record.fail("is not signed") };
-        let ours = batch::root(leaf, index, theirs.siblings());
+        let ours = batch::root(leaf, index, records::siblings(&theirs));
         root.is(&ours);
         let identity = &lane.identities[lane.direction(&record) as usize];
         assert!(identity.sign(&batch::message(&ours)) == signature, "{}: signature", record.path);
         if let Some(leaf) = record.at("leaf").given() {
-            leaf.is(&ends.sealer.leaf(&theirs));
+            leaf.is(&ends.opener.leaf(&theirs));
         }
         // The last leaf may stand at several places, as it fills the tree up.
         if places.insert(index, leaf).is_some() {
@@ -131,13 +131,13 @@ fn open(vector: &At<'_>, mut lanes: Vec<Lane<'_>>, encoding: Encoding) {
 /// without its path.
 fn bent(vector: &At<'_>, leaf: [u8; 32], encoding: Encoding) -> Vec<Record> {
     let record = || records::record(vector, encoding);
-    let length = record().siblings().len();
+    let length = record().siblings.len();
     let mut all = Vec::new();
     for level in 0..length / 32 {
         let mut flipped = record();
         let index = flipped.signed.as_ref().map_or(0, |signed| signed.index);
-        let below = batch::root(leaf, index, &flipped.siblings()[..level * 32]);
-        if flipped.siblings()[level * 32..][..32] != below {
+        let below = batch::root(leaf, index, &records::siblings(&flipped)[..level * 32]);
+        if records::siblings(&flipped)[level * 32..][..32] != below {
             if let Some(signed) = &mut flipped.signed {
                 signed.index ^= 1 << level;
             }

@@ -172,7 +172,7 @@ impl<'a> Streams<'a> {
         let (frame, first) = ends.seal(vector, &self.sides);
         let theirs = records::record(vector, self.encoding);
         self.is_sealed(vector, &frame);
-        vector.at("leaf").is(&ends.sealer.leaf(&theirs));
+        vector.at("leaf").is(&ends.opener.leaf(&theirs));
 
         if *direction == Direction::Initiator && *next == 0 {
             if let Some(opening) = records::opening(at, self.sides.initiator.id(), *direction) {

@@ -21,7 +21,11 @@ pub(super) fn check(vector: &At<'_>) {
             match record.at(records::field(encoding)).given() {
                 Some(negative) => refuses_record(vector, &record, &negative, encoding),
                 // The binary encoding has no words for some mistakes.
-                None => assert!(encoding == Encoding::Binary || record.at("binary").given().is_some(), "{}", record.path),
+                None => assert!(
+                    encoding == Encoding::Binary || record.at("binary").given().is_some(),
+                    "{}",
+                    record.path
+                ),
             }
         }
     }
@@ -50,7 +54,8 @@ fn refuses_record(vector: &At<'_>, record: &At<'_>, negative: &At<'_>, encoding:
     let id = vector.at("stream").number();
     if id == 0 {
         let Ends { mut opener, .. } = Ends::new(vector, &sides, Direction::Initiator, None, None, encoding);
-        let open = |opener: &mut Opener, frame: &[u8]| opener.open(records::parse(frame, encoding)?, sides.now);
+        let open =
+            |opener: &mut Opener, frame: &[u8]| opener.open(records::parse(frame, encoding)?, sides.now);
         record.is_refused(way, open(&mut opener, &negative));
         is_untouched(record, &sides.responder);
         record.at("the good one afterwards").ok(open(&mut opener, &good));

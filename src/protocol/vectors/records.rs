@@ -47,6 +47,10 @@ pub(super) fn record(vector: &At<'_>, encoding: Encoding) -> Record {
     at.ok(parse(&frame(&at, encoding), encoding))
 }
 
+pub(super) fn siblings(record: &Record) -> &[u8] {
+    &record.body[record.siblings.clone()]
+}
+
 /// Panics unless `opened` is what the vector says.
 #[track_caller]
 pub(super) fn is_plaintext(vector: &At<'_>, opened: &Opened) {

@@ -55,7 +55,9 @@ fn is_believed(vector: &At<'_>, request: &At<'_>, sides: &Sides, parse: impl Fn(
         let code = code(&At { path: format!("{} {what}", error.path), value: message });
         match waiting.refused(message.to_string().as_bytes()) {
             Error::Refused { code: ours, signed } if ours == code && signed == expected => {}
-            other => error.fail(format_args!("({what}) should be {code}, signed: {expected}, and was {other:?}")),
+            other => {
+                error.fail(format_args!("({what}) should be {code}, signed: {expected}, and was {other:?}"))
+            }
         }
     };
     let record = parse();

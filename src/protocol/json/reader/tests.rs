@@ -3,7 +3,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, iter};
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::{MAX_DEPTH, MAX_INTEGER, Object, Reader, Value, fixed_hex, write_string};
+use super::{MAX_DEPTH, MAX_INTEGER, Object, Reader, Value, any_hex, fixed_hex, write_string};
 use crate::error::{Code, Error, Result};
 
 const RECORD: &str = r#"{"type":"encrypted","session":"00ff","stream":7,"nonce":"000102030405060708090a0b",
