@@ -112,10 +112,11 @@ impl Config {
         self.with(|inner| inner.padding = padding)
     }
 
-    /// Sizes, times and rates.
+    /// Sizes, times and rates. A [`Limits::record`] below 1 MiB counts as 1 MiB.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
-        self.with(|inner| inner.limits = limits)
+        let record = limits.record.max(PORTABLE_RECORD);
+        self.with(|inner| inner.limits = Limits { record, ..limits })
     }
 
     /// Lets a server serve requests that are **not sealed at all** beside sealed ones, for a transition.
@@ -141,6 +142,12 @@ impl Config {
     #[must_use]
     pub fn is_plaintext(&self) -> bool {
         self.inner.plaintext
+    }
+
+    /// Whether requests that are not sealed are served too.
+    #[must_use]
+    pub fn accepts_plaintext(&self) -> bool {
+        self.inner.accept_plaintext
     }
 }
 
@@ -176,10 +183,6 @@ impl Config {
 
     pub(crate) fn bounds(&self) -> &Limits {
         &self.inner.limits
-    }
-
-    pub(crate) fn accepts_plaintext(&self) -> bool {
-        self.inner.accept_plaintext
     }
 }
 

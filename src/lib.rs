@@ -1,4 +1,15 @@
-//! End-to-end encrypted and signed JSON-RPC and MCP, as Tower layers.
+//! End-to-end encrypted and signed JSON-RPC and MCP, as Tower layers: sealed, whatever stands in between.
+//!
+//! Put [`http::SealLayer`] before a client and [`http::UnsealLayer`] before a server, and give each a
+//! [`Config`]: who it is, and whom it trusts. The README has an example for each stack, and a plain account
+//! of what this protects.
+//!
+//! ```text
+//!  mcp                                     adapters to the rmcp SDK
+//!  http                                    Tower layers: async shells around the core
+//!  protocol -> config -> trust -> identity the core: bytes in, bytes out; no I/O, no clock, no randomness
+//!  error   telemetry                       words that everything uses
+//! ```
 
 pub mod config;
 pub mod error;
@@ -18,3 +29,7 @@ pub use error::Error;
 pub use identity::{Identity, NodeId};
 pub use suite::SuiteId;
 pub use trust::{Trust, Verified};
+
+#[cfg(all(doctest, feature = "cli"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

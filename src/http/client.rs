@@ -26,7 +26,7 @@ use super::{
 use crate::{
     config::Config,
     error::{Code, Error, Result},
-    protocol::{self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_MESSAGE, Plaintext, Session},
+    protocol::{self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_HANDSHAKE, Plaintext, Session},
     telemetry::{self, Metric},
 };
 
@@ -225,12 +225,13 @@ where
 
     let mut repeated = false;
     loop {
+        // First of all, since not even a hello goes to where no request can go.
+        let plaintext = inner.encode()?;
         let session = shared
             .sessions
             .obtain(&inner.place, || handshake(options.config.clone(), below.split(), &inner))
             .await?;
         let last = if whole { Final::Yes } else { Final::No };
-        let plaintext = inner.encode()?;
         let limits = options.config.bounds();
         let sent = session.request(plaintext, last, limits.request, true, &mut rng(), now());
         let sent = match sent {
@@ -289,7 +290,7 @@ where
         let (parts, body) = response.into_parts();
         match Content::of(&parts.headers) {
             Some(Content::Handshake) if parts.status == StatusCode::OK => {
-                let reply = collect(body, MAX_MESSAGE).await?;
+                let reply = collect(body, MAX_HANDSHAKE).await?;
                 let session = initiator
                     .finish(&reply, arrived)
                     .inspect_err(|error| count(config.telemetry(), error))?;
@@ -300,7 +301,7 @@ where
                 );
                 Ok(Arc::new(session))
             }
-            Some(Content::Error) => Err(protocol::unsigned_refusal(&collect(body, MAX_ERROR).await?)),
+            Some(Content::Error) => Err(protocol::refusal(&collect(body, MAX_ERROR).await?)),
             _ => Err(Error::Unsealed { status: parts.status.as_u16() }),
         }
     };
@@ -446,7 +447,9 @@ impl Outer<'_> {
         *response.headers_mut() = headers;
         *response.version_mut() = outer.version;
         *response.extensions_mut() = outer.extensions;
-        response.extensions_mut().insert(self.session.verified());
+        if let Some(server) = self.session.verified() {
+            response.extensions_mut().insert(server);
+        }
         Ok(response)
     }
 }

@@ -14,9 +14,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::BoxError;
 use crate::{
-    config::Encoding,
+    config::{Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
-    protocol::{HEADER, Record, line_limit},
+    protocol::Record,
 };
 
 /// Cuts a body into records. Holds at most one record, and what came with its last bytes.
@@ -44,7 +44,8 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    /// Records of at most `limit` bytes of plaintext. `stall` is how long the body may rest within a record.
+    /// Records of at most `limit` bytes of plaintext, or of the 1 MiB that every receiver takes. `stall` is how
+    /// long the body may rest within a record.
     pub(super) fn new(body: B, encoding: Encoding, limit: usize, stall: Duration) -> Self {
         Frames {
             body: Box::pin(body),
@@ -52,7 +53,7 @@ where
             scanned: 0,
             ended: false,
             encoding,
-            limit,
+            limit: limit.max(PORTABLE_RECORD),
             stall: Stall { limit: stall, between: false, sleep: None },
         }
     }
@@ -120,7 +121,7 @@ where
             return if self.ended && !self.buffer.is_empty() { Err(TRUNCATED) } else { Ok(None) };
         };
         let length = u32::from_be_bytes(*length) as usize;
-        if length > self.limit.saturating_add(HEADER + 16) {
+        if length > Record::longest(self.encoding, self.limit) {
             return Err(Error::new(Code::TooLarge, "a record above the configured limit"));
         }
         if self.buffer.len() - 4 < length {
@@ -131,7 +132,7 @@ where
     }
 
     fn cut_line(&mut self) -> Result<Option<BytesMut>> {
-        let most = line_limit(self.limit);
+        let most = Record::longest(self.encoding, self.limit);
         let end = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n');
         let end = end.map(|end| self.scanned + end);
         if end.unwrap_or(self.buffer.len()) > most {

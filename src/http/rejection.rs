@@ -4,9 +4,8 @@ use ::http::{Response, StatusCode};
 
 use super::{Content, body::SealBody};
 use crate::{
-    config::Config,
     error::{Code, Error},
-    protocol::{Subject, write_error},
+    protocol::{Responder, Subject},
     telemetry,
 };
 
@@ -41,12 +40,14 @@ impl Rejection {
     }
 
     /// The response, signed where there is a `subject`.
-    pub(super) fn respond<B>(self, config: &Config, subject: Option<&Subject>) -> Response<SealBody<B>> {
+    pub(super) fn respond<B>(
+        self,
+        responder: &Responder,
+        subject: Option<&Subject>,
+    ) -> Response<SealBody<B>> {
         let code = self.code();
-        config.telemetry().reject(code);
         tracing::debug!(target: telemetry::TARGET, code = code.as_str(), reason = %self.error, "refused");
-        let message = write_error(&self.error, subject.map(|subject| (subject, config.identity())));
-        let mut response = Response::new(SealBody::whole(message));
+        let mut response = Response::new(SealBody::whole(responder.refuse(&self.error, subject)));
         *response.status_mut() = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
         response.headers_mut().insert(::http::header::CONTENT_TYPE, Content::Error.header());
         response.extensions_mut().insert(self);

@@ -5,7 +5,10 @@
 //!                       │ every call waits for the same handshake; it goes on while one of them lives
 //! ```
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 
 use ::http::Uri;
 use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
@@ -16,6 +19,9 @@ use crate::{config::Config, error::Result, identity::NodeId, protocol::Session};
 
 /// Origins for which sessions are kept; the least recently used goes first.
 const MOST_ORIGINS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024).unwrap();
+
+/// How long a session that could not be renewed goes on serving before the next try.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Where a session belongs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +38,8 @@ struct Slot {
     ready: Option<Arc<Session>>,
     /// Weak, so that it ends with the last call that waits for it.
     underway: Option<WeakShared<Handshake>>,
+    /// When renewing `ready` may be tried again.
+    renew_after: Option<Instant>,
 }
 
 pub(super) struct Sessions {
@@ -54,7 +62,10 @@ impl Sessions {
         let (made, previous) = {
             let mut slots = self.lock();
             let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
-            if let Some(session) = slot.ready.as_ref().filter(|session| !session.is_stale(now())) {
+            let paused = slot.renew_after.is_some_and(|after| now() < after);
+            let usable =
+                |session: &&Arc<Session>| !session.is_stale(now()) || paused && session.takes_streams(now());
+            if let Some(session) = slot.ready.as_ref().filter(usable) {
                 return Ok(session.clone());
             }
             let underway = slot.underway.as_ref().and_then(WeakShared::upgrade);
@@ -65,18 +76,21 @@ impl Sessions {
             });
             (made, slot.ready.clone())
         };
-        match made.await {
+        let made = made.await;
+        let mut slots = self.lock();
+        let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
+        match made {
             Ok(session) => {
-                let mut slots = self.lock();
-                let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
                 // Whoever of the waiting comes first puts it there; a session that came later stays.
                 if slot.ready.as_ref().is_none_or(|ready| ready.began() < session.began()) {
-                    slot.ready = Some(session.clone());
-                    slot.underway = None;
+                    *slot = Slot { ready: Some(session.clone()), ..Slot::default() };
                 }
                 Ok(session)
             }
-            Err(error) => previous.filter(|session| session.takes_streams(now())).ok_or(error),
+            Err(error) => {
+                slot.renew_after = Some(now() + RENEWAL_PAUSE);
+                previous.filter(|session| session.takes_streams(now())).ok_or(error)
+            }
         }
     }
 

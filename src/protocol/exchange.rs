@@ -55,7 +55,8 @@ impl Session {
         self.check_new_stream(now)?;
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
-        let deadline = (self.age(now) + timeout).as_millis().clamp(1, u128::from(MAX_NUMBER)) as u64;
+        let deadline =
+            self.age(now).saturating_add(timeout).as_millis().clamp(1, u128::from(MAX_NUMBER)) as u64;
         let opening =
             Opening { session: self.id(), stream: self.next_stream(), salt, deadline: Some(deadline) };
         let encoding = self.agreed.config.chosen_encoding();
@@ -180,7 +181,8 @@ impl Offered {
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
         let opening = Opening { salt, deadline: None, ..self.opening };
-        let caller = self.session.verified();
+        let not_confirmed = Error::new(Code::InvalidSignature, "the session has not been confirmed");
+        let caller = self.session.verified().ok_or(not_confirmed)?;
         let stream = Stream::response(self.session, opening, Arc::new(self.first), now);
         Ok(Claimed {
             plaintext: self.plaintext,

@@ -65,15 +65,10 @@ mod transcript;
 #[cfg(test)]
 mod vectors;
 
-pub(crate) use handshake::MAX_MESSAGE;
-pub(crate) use json::line_limit;
-pub(crate) use record::HEADER;
-pub(crate) use reject::{MAX_MESSAGE as MAX_ERROR, unsigned as unsigned_refusal, write as write_error};
-
 pub use exchange::{Awaiting, Claimed, Offered, Request};
-pub use handshake::{Destination, Initiator};
+pub use handshake::{Destination, Initiator, MAX_HANDSHAKE};
 pub use record::{Plaintext, Record};
-pub use reject::Subject;
+pub use reject::{MAX_ERROR, Subject, refusal};
 pub use responder::Responder;
 pub use session::Session;
 pub use stream::{Final, Opened, Opener, Sealer};

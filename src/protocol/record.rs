@@ -130,6 +130,16 @@ impl Record {
         Ok(record)
     }
 
+    /// The most bytes of a record of `plaintext` bytes, without its transport framing: what a receiver has to
+    /// let in. In JSON there is some room for unknown fields.
+    #[must_use]
+    pub const fn longest(encoding: Encoding, plaintext: usize) -> usize {
+        match encoding {
+            Encoding::Binary => plaintext.saturating_add(HEADER + TAG),
+            Encoding::Json => plaintext.saturating_add(TAG).saturating_mul(2).saturating_add(4096),
+        }
+    }
+
     /// Errors: `malformed` or `too_large`.
     fn check(&self, limit: usize) -> Result<()> {
         let Some(length) = self.ciphertext().len().checked_sub(TAG) else {
@@ -171,7 +181,7 @@ impl fmt::Debug for Record {
 
 /// The most bytes before the ciphertext of a binary record: kind, flags, opening, nonce, signature, count,
 /// index, and the longest path.
-pub(crate) const HEADER: usize = 1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * batch::MOST_SIBLINGS;
+const HEADER: usize = 1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * batch::MOST_SIBLINGS;
 
 /// Bytes left free before a plaintext, so that the length and the header are written in place afterwards.
 const HEADROOM: usize = 4 + HEADER;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The most bytes of an error that are read.
-pub(crate) const MAX_MESSAGE: usize = 16 << 10;
+pub const MAX_ERROR: usize = 16 << 10;
 
 /// The request that an error is about: a stream whose first record could be parsed.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl Subject {
 }
 
 /// The message for `error`: signed where there is a subject.
-pub(crate) fn write(error: &Error, subject: Option<(&Subject, &Identity)>) -> Bytes {
+pub(super) fn write(error: &Error, subject: Option<(&Subject, &Identity)>) -> Bytes {
     let code = error.code().unwrap_or(Code::Malformed).as_str();
     let mut out = BytesMut::with_capacity(512);
     out.put_slice(b"{\"type\":\"error\"");
@@ -79,7 +79,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Errors: `malformed`; `too_large`.
     pub(crate) fn parse(message: &[u8]) -> Result<Self> {
-        if message.len() > MAX_MESSAGE {
+        if message.len() > MAX_ERROR {
             return Err(Error::new(Code::TooLarge, "an error message above 16 KiB"));
         }
         let object = Object::parse(message)?;
@@ -89,15 +89,15 @@ impl Refusal {
         let code = object.required("code")?.string()?.parse()?;
         object.optional("message").map(Value::string).transpose()?;
         let fields = ["session", "stream", "node_id", "signature"].map(|name| object.optional(name));
-        let signature = if let [Some(session), Some(stream), Some(node_id), Some(signature)] = fields {
-            Some((
-                SessionId::from_bytes(session.hex()?),
-                stream.integer()?,
-                NodeId::from_bytes(node_id.hex()?),
-                Signature(signature.hex()?),
-            ))
-        } else {
-            None
+        // A signature that cannot be read is as good as none.
+        let signature = match fields {
+            [Some(session), Some(stream), Some(node_id), Some(signature)] => (|| {
+                let (session, node_id) = (session.hex().ok()?, node_id.hex().ok()?);
+                let signature = Signature(signature.hex().ok()?);
+                let stream = stream.integer().ok()?;
+                Some((SessionId::from_bytes(session), stream, NodeId::from_bytes(node_id), signature))
+            })(),
+            _ => None,
         };
         Ok(Refusal { code, signature })
     }
@@ -113,7 +113,8 @@ impl Refusal {
 }
 
 /// Reads an error that nothing can have signed, such as that in place of a reply.
-pub(crate) fn unsigned(message: &[u8]) -> Error {
+#[must_use]
+pub fn refusal(message: &[u8]) -> Error {
     Refusal::parse(message)
         .map_or_else(|error| error, |refusal| Error::Refused { code: refusal.code, signed: false })
 }

@@ -14,7 +14,7 @@ use super::{
     exchange::Offered,
     handshake::{self, Hello},
     record::Record,
-    reject::Subject,
+    reject::{self, Subject},
     session::Session,
     session_table::SessionTable,
 };
@@ -113,6 +113,15 @@ impl Responder {
         let offered = Offered::open(session.clone(), record, now)?;
         self.sessions().confirm(&session);
         Ok(offered)
+    }
+
+    /// The message that tells the peer of `error`, counted; signed where there is a subject.
+    #[must_use]
+    pub fn refuse(&self, error: &Error, subject: Option<&Subject>) -> Bytes {
+        if let Some(code) = error.code() {
+            self.config.telemetry().reject(code);
+        }
+        reject::write(error, subject.map(|subject| (subject, self.config.identity())))
     }
 
     /// Forgets the sessions whose time is up or whose peer is trusted no more, so that their keys are wiped.

@@ -49,6 +49,8 @@ pub(super) struct Agreement {
     pub(super) keys: SessionKeys,
     pub(super) began: Instant,
     pub(super) lifetime_secs: u64,
+    /// That of the trust policy before it judged.
+    pub(super) trust_revision: u64,
 }
 
 /// A session of either side. Its secrets are wiped when the last of its streams goes.
@@ -72,7 +74,7 @@ impl Session {
         Session {
             confirmed: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            trust_revision: AtomicU64::new(agreed.config.trust().revision()),
+            trust_revision: AtomicU64::new(agreed.trust_revision),
             last_stream: AtomicU64::new(0),
             last_used: AtomicU64::new(0),
             served: Mutex::new(ReplayWindow::new()),
@@ -234,8 +236,10 @@ impl Session {
         }
     }
 
-    pub(crate) fn verified(&self) -> Verified {
-        Verified::new(self.agreed.peer, self.agreed.id, self.agreed.began)
+    /// The other side as proved: once a record of it has been opened.
+    #[must_use]
+    pub fn verified(&self) -> Option<Verified> {
+        self.is_confirmed().then(|| Verified::new(self.agreed.peer, self.agreed.id, self.agreed.began))
     }
 
     fn candidate(&self) -> Candidate<'_> {

@@ -5,5 +5,15 @@
 
 mod support;
 
+mod batches;
+mod confirmation;
+mod curves;
+mod exchanges;
 mod handshake_form;
 mod handshake_order;
+mod negotiation;
+mod openings;
+mod records;
+mod secrets_joined;
+mod sessions;
+mod signatures;

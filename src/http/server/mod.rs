@@ -31,7 +31,7 @@ use super::{
 use crate::{
     config::Config,
     error::{Code, Error, Result},
-    protocol::{MAX_MESSAGE, Responder, Subject},
+    protocol::{MAX_HANDSHAKE, Responder, Subject},
     telemetry::{self, Metric},
     trust::Verified,
 };
@@ -244,7 +244,7 @@ impl Shared {
     {
         let limit = self.options.config.bounds().handshake;
         let answer = async {
-            let hello = collect(body, MAX_MESSAGE).await?;
+            let hello = collect(body, MAX_HANDSHAKE).await?;
             let budget = || self.handshakes.check().is_ok();
             self.responder.accept(&hello, |_| true, budget, &mut rng(), now())
         };
@@ -268,7 +268,7 @@ impl Shared {
     /// An error response, signed where there is a subject and the rate allows.
     fn refuse<R>(&self, error: Error, subject: Option<&Subject>) -> Response<SealBody<R>> {
         let subject = subject.filter(|_| self.signed_errors.check().is_ok());
-        Rejection::new(error).respond(&self.options.config, subject)
+        Rejection::new(error).respond(&self.responder, subject)
     }
 
     /// Sees to it that keys are wiped in time, by a task that ends with the last session or with the layer.

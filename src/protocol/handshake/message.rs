@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The most bytes of a hello or a reply.
-pub(crate) const MAX_MESSAGE: usize = 16 << 10;
+pub const MAX_HANDSHAKE: usize = 16 << 10;
 
 const VERSION: u64 = 1;
 
@@ -43,7 +43,7 @@ pub(crate) struct Hello {
 impl Hello {
     pub(crate) fn parse(message: &[u8]) -> Result<Self> {
         let object = parse(message)?;
-        let suites = object.required("suites")?.strings(MAX_MESSAGE)?;
+        let suites = object.required("suites")?.strings(MAX_HANDSHAKE)?;
         if suites.is_empty() {
             return Err(Error::malformed("a hello without cipher suites"));
         }
@@ -150,7 +150,7 @@ impl Reply {
 
 /// Size, JSON, type, version: in this order, so that another version is named as such whatever else it has.
 fn parse(message: &[u8]) -> Result<Object<'_>> {
-    if message.len() > MAX_MESSAGE {
+    if message.len() > MAX_HANDSHAKE {
         return Err(Error::new(Code::TooLarge, "a handshake message above 16 KiB"));
     }
     let object = Object::parse(message)?;

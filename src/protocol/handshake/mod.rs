@@ -29,7 +29,8 @@ use crate::{
 };
 use message::{Extensions, Reply};
 
-pub(crate) use message::{Hello, MAX_MESSAGE};
+pub(crate) use message::Hello;
+pub use message::MAX_HANDSHAKE;
 
 /// Where an initiator wants to go.
 #[derive(Clone, Copy, Debug, Default)]
@@ -101,6 +102,7 @@ impl Initiator {
     pub fn finish(self, reply: &[u8], now: Instant) -> Result<Session> {
         let reply = Reply::parse(reply)?;
         let kem_ciphertext = extensions::kem_ciphertext(&reply.extensions)?;
+        let trust_revision = self.config.trust().revision();
         self.judge(&reply)?;
         let suite = self.chosen_suite(&reply)?;
         let psk = self.repeated_secret(&reply)?;
@@ -129,6 +131,7 @@ impl Initiator {
             keys,
             began: now,
             lifetime_secs: reply.expires_in,
+            trust_revision,
         }))
     }
 
@@ -197,6 +200,7 @@ pub(super) fn respond(
         return Err(Error::new(Code::PathMismatch, "the hello is for another path or service"));
     }
     refuse_self(config, hello.node_id)?;
+    let trust_revision = config.trust().revision();
     judge(config, &Candidate { node_id: hello.node_id, origin: None, pre_shared: psk_id.as_deref() })?;
     let pre_shared = psk_id.as_deref().and_then(|id| config.trust().pre_shared(id));
     let bytes = hello.bytes();
@@ -251,6 +255,7 @@ pub(super) fn respond(
         keys: SessionKeys::derive(&th, &x25519, kem, psk)?,
         began: now,
         lifetime_secs: reply.expires_in,
+        trust_revision,
     });
     Ok((reply.write(), session))
 }

@@ -16,12 +16,6 @@ use crate::{
 };
 use reader::Object;
 
-/// Bytes that the JSON encoding needs for a record of `plaintext` bytes, at most, if no unknown fields
-/// swell it: what a receiver has to let in.
-pub(crate) const fn line_limit(plaintext: usize) -> usize {
-    plaintext.saturating_add(32).saturating_mul(2).saturating_add(4096)
-}
-
 pub(super) fn parse_record(frame: &[u8]) -> Result<Record> {
     let object = Object::parse(frame)?;
     if object.required("type")?.string()? != "encrypted" {

@@ -174,13 +174,14 @@ impl<'a> Streams<'a> {
         self.is_sealed(vector, &frame);
         vector.at("leaf").is(&ends.opener.leaf(&theirs));
 
-        if *direction == Direction::Initiator && *next == 0 {
-            if let Some(opening) = records::opening(at, self.sides.initiator.id(), *direction) {
-                vector.at("leaf").is(first.leaf());
-                let received = records::received(&self.sides, opening, &theirs);
-                let firsts = Firsts { initiator: Arc::new(first), responder: Arc::new(received) };
-                self.firsts.insert(*id, firsts);
-            }
+        if *direction == Direction::Initiator
+            && *next == 0
+            && let Some(opening) = records::opening(at, self.sides.initiator.id(), *direction)
+        {
+            vector.at("leaf").is(first.leaf());
+            let received = records::received(&self.sides, opening, &theirs);
+            let firsts = Firsts { initiator: Arc::new(first), responder: Arc::new(received) };
+            self.firsts.insert(*id, firsts);
         }
         let opened = vector.ok(ends.opener.open(theirs, self.sides.now));
         records::is_plaintext(vector, &opened);

@@ -61,6 +61,8 @@ fn refuses_record(vector: &At<'_>, record: &At<'_>, negative: &At<'_>, encoding:
         record.at("the good one afterwards").ok(open(&mut opener, &good));
         return;
     }
+    let begins = record.ok(records::parse(&good, encoding)).opening.map(|opening| opening.stream);
+    assert_eq!(begins, Some(id), "{}: stream of the good one", vector.path);
     let responder = Responder::new(sides.responder.agreed.config.clone());
     responder.admit_shared(sides.responder.clone());
     let open = |frame: &[u8]| {

@@ -65,11 +65,17 @@ pub(super) fn is_plaintext(vector: &At<'_>, opened: &Opened) {
 #[track_caller]
 pub(super) fn opening(stream: &At<'_>, session: SessionId, direction: Direction) -> Option<Opening> {
     let id = stream.at("id").number();
-    (id != 0).then(|| {
-        let deadline = stream.at("deadline");
-        let deadline = (direction == Direction::Initiator).then(|| deadline.number());
-        stream.ok(Opening::parse(*session.as_bytes(), id, stream.at("salt").bytes(), deadline))
-    })
+    let (salt, deadline) = (stream.at("salt"), stream.at("deadline"));
+    let timed = id != 0 && direction == Direction::Initiator;
+    if !timed && deadline.given().is_some_and(|deadline| deadline.number() != 0) {
+        deadline.fail("stands in requests only");
+    }
+    if id == 0 {
+        salt.is(&[]);
+        return None;
+    }
+    let deadline = timed.then(|| deadline.number());
+    Some(stream.ok(Opening::parse(*session.as_bytes(), id, salt.bytes(), deadline)))
 }
 
 /// The first record of a request, as either side remembers it.

@@ -61,14 +61,16 @@ pub(crate) fn cofactored(seed: &[u8; 32], message: &[u8]) -> Vec<u8> {
 /// A public key with a point of order 8 added, which is neither of small order nor honest.
 pub(crate) fn mixed(public_key: &[u8; 32]) -> [u8; 32] {
     let point = |bytes: &[u8; 32]| VerifyingKey::from_bytes(bytes).unwrap().to_edwards();
-    (point(public_key) + point(&crate::support::crooked::point(SMALL[4]))).compress().to_bytes()
+    (point(public_key) + point(&self::point(SMALL[4]))).compress().to_bytes()
 }
 
 /// A signature under `public_key`, which is that of `seed` plus some point of an order up to 8 (or only that,
-/// without a seed): it holds for one message in eight, for which `message` is asked again and again.
-pub(crate) fn lucky<T>(
+/// without a seed). Its equation holds for about one message in eight: `message` is asked again and again until
+/// it `holds`, or until it does not, though eight times the equation does.
+pub(crate) fn under<T>(
     seed: Option<&[u8; 32]>,
     public_key: &[u8; 32],
+    holds: bool,
     mut message: impl FnMut(u64) -> (T, Vec<u8>),
 ) -> (T, Vec<u8>) {
     let once = [0x55; 32];
@@ -78,7 +80,7 @@ pub(crate) fn lucky<T>(
             let (whole, message) = message(attempt);
             let k = challenge(&r, public_key, &message);
             let s = seed.map_or([0; 4], |seed| times(k, secret(seed)));
-            (k[0] % 8 == 0).then(|| (whole, [r, bytes(plus(secret(&once), s))].concat()))
+            ((k[0] % 8 == 0) == holds).then(|| (whole, [r, bytes(plus(secret(&once), s))].concat()))
         })
         .unwrap()
 }

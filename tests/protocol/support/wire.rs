@@ -120,6 +120,14 @@ impl Draft {
         wire
     }
 
+    /// As one of a batch whose other leaves are unknown.
+    pub(crate) fn seal_in_batch(&self, index: u64, siblings: &[[u8; 32]]) -> Wire {
+        let mut wire = self.encrypt();
+        let signature = hand::sign(&self.signer.unwrap(), &batch(&root(self.leaf(&wire), index, siblings)));
+        wire.signature = Some(Signed { signature, index, siblings: siblings.to_vec() });
+        wire
+    }
+
     fn encrypt(&self) -> Wire {
         let secret = self.keys.secret(self.direction, self.stream, &self.opening(), self.epoch);
         let nonce = self.nonce();
@@ -164,6 +172,14 @@ fn aead<T>(chacha: bool, secret: &[u8], nonce: &[u8; 12], act: impl FnOnce(Aead,
 /// What a signature is over.
 pub(crate) fn batch(root: &[u8]) -> Vec<u8> {
     [lp(b"tower-seal/1 batch"), root.to_vec()].concat()
+}
+
+/// The root above a leaf that has these siblings.
+pub(crate) fn root(leaf: [u8; 32], index: u64, siblings: &[[u8; 32]]) -> [u8; 32] {
+    siblings.iter().enumerate().fold(leaf, |below, (level, sibling)| {
+        let (left, right) = if index >> level & 1 == 1 { (sibling, &below) } else { (&below, sibling) };
+        sha256(&[&[1], left, right])
+    })
 }
 
 /// Signs several records once. Returns them in order.

@@ -1,0 +1,45 @@
+//! `--metrics ADDR`: the counters as Prometheus text, and whether the program lives, on an address of its
+//! own.
+
+use std::{fmt::Write as _, net::SocketAddr};
+
+use axum::{Router, routing::get};
+use tower_seal::{
+    Config,
+    error::Code,
+    telemetry::{Metric, REJECTIONS},
+};
+
+use crate::{daemon, failure::Failure};
+
+/// Serves `/metrics` and `/healthz` until the program ends.
+pub(crate) async fn serve(address: Option<SocketAddr>, config: Config) -> Result<(), Failure> {
+    let Some(address) = address else { return Ok(()) };
+    let (listener, address) = daemon::listen(address).await?;
+    tracing::info!("metrics on http://{address}/metrics");
+    let app = Router::new()
+        .route("/metrics", get(move || std::future::ready(text(&config))))
+        .route("/healthz", get(|| std::future::ready("ok\n")));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::warn!(error = %error, "metrics ended");
+        }
+    });
+    Ok(())
+}
+
+/// The text format of Prometheus, version 0.0.4.
+fn text(config: &Config) -> String {
+    let telemetry = config.telemetry();
+    let mut text = String::new();
+    for metric in Metric::ALL {
+        let kind = if *metric == Metric::SessionsLive { "gauge" } else { "counter" };
+        let name = metric.name();
+        let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {}", telemetry.value(*metric));
+    }
+    let _ = writeln!(text, "# TYPE {REJECTIONS} counter");
+    for code in Code::ALL {
+        let _ = writeln!(text, "{REJECTIONS}{{code=\"{code}\"}} {}", telemetry.rejections(*code));
+    }
+    text
+}

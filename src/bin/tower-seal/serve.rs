@@ -1,0 +1,127 @@
+//! `tower-seal serve`: an existing HTTP MCP server behind the seal.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{HeaderName, HeaderValue, Request, Response, header};
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use tower_layer::Layer as _;
+use tower_seal::{Config, Verified, http::UnsealLayer, mcp::BindSessionsLayer, trust::{AnyIdentity, Pinned}};
+use tower_service::Service;
+
+use crate::{
+    BoxError,
+    args::ServeArgs,
+    daemon,
+    failure::{Exit, Failure},
+    identity, metrics, problem,
+    upstream::{AnyBody, Base, Http},
+};
+
+/// Tells the upstream who calls.
+const PEER: HeaderName = HeaderName::from_static("tower-seal-peer");
+
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let identity = identity::load(args.common.identity.as_deref())?;
+    let node = identity.node_id();
+    let plaintext = args.common.is_plaintext();
+    let config = if plaintext {
+        Config::plaintext()
+    } else if args.allow_anyone {
+        Config::new(identity, AnyIdentity)
+    } else {
+        Config::new(identity, Pinned::new(args.allow.iter().copied()))
+    };
+
+    let mut seal = UnsealLayer::new(config.clone());
+    if let Some(prefix) = &args.strip_prefix {
+        seal = seal.stripped_prefix(prefix).map_err(Failure::from)?;
+    }
+    if !args.authority.is_empty() {
+        seal = seal.authorities(args.authority.iter().cloned());
+    }
+    let mut bind = BindSessionsLayer::new();
+    if plaintext {
+        bind = bind.dangerously_allow_unverified();
+    }
+    let upstream = Upstream { http: Http::new(args.common.ca.as_deref())?, base: args.upstream, host: args.upstream_host };
+    let service = seal.layer(bind.layer(upstream));
+
+    let (listener, address) = daemon::listen(args.common.listen).await?;
+    metrics::serve(args.common.metrics, config).await?;
+    daemon::announce(&format!("tower-seal serve: node {node} listening on http://{address}"))?;
+    daemon::serve(listener, service).await
+}
+
+/// The server that is wrapped.
+#[derive(Clone)]
+struct Upstream {
+    http: Http,
+    base: Base,
+    host: Option<HeaderValue>,
+}
+
+impl<B> Service<Request<B>> for Upstream
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<AnyBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let caller = request.extensions().get::<Verified>().map(|caller| caller.node_id().to_string());
+        let headers = request.headers_mut();
+        headers.remove(PEER);
+        if let Some(caller) = caller.and_then(|caller| HeaderValue::from_str(&caller).ok()) {
+            headers.insert(PEER, caller);
+        }
+        if let Some(host) = &self.host {
+            headers.insert(header::HOST, host.clone());
+        }
+        let mut http = self.http.clone();
+        let url = self.base.join(request.uri());
+        let base = self.base.to_string();
+        async move {
+            let url = match url {
+                Ok(url) => url,
+                Err(error) => return Ok(problem::respond("malformed", &format!("the path cannot be sent on: {error}"))),
+            };
+            *request.uri_mut() = url;
+            *request.extensions_mut() = http::Extensions::new();
+            match http.call(request).await {
+                Ok(response) => Ok(response.map(|body| body.map_err(Into::into).boxed_unsync())),
+                Err(error) => {
+                    tracing::warn!(upstream = base, error = %error, "the upstream does not answer");
+                    Ok(problem::respond(
+                        "upstream_unreachable",
+                        &format!("The server behind tower-seal, {base}, does not answer: check that it runs."),
+                    ))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Refuses a command line that says nothing, or two things, about who may call.
+pub(crate) fn check(args: &ServeArgs) -> Result<(), Failure> {
+    if args.allow.is_empty() && !args.allow_anyone && !args.common.is_plaintext() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "who may call? Give --allow NODE_ID (which `tower-seal id` prints on the client's machine), or \
+             --allow-anyone",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,360 @@
+//! What a request and its response carry, and what stands outside instead.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::Scheme};
+use tokio::sync::mpsc;
+use tower::ServiceExt as _;
+use tower_seal::{Error, Verified, error::Code, http::Rejection};
+
+use crate::support::*;
+
+/// An application that hands over what it gets, and answers with nothing.
+fn witness() -> (Wire, mpsc::UnboundedReceiver<Request<Body>>) {
+    let (seen, requests) = mpsc::unbounded_channel();
+    let app = app(move |request| {
+        seen.send(request).unwrap();
+        async { Response::new(empty()) }
+    });
+    (app, requests)
+}
+
+/// The fields, those of one name in their order.
+fn lines(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let mut lines: Vec<_> =
+        headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    lines.sort_by(|(a, _), (b, _)| a.cmp(b));
+    lines
+}
+
+fn fields(lines: &[(&'static str, &[u8])]) -> HeaderMap {
+    let line = |(name, value): &(&'static str, &[u8])| {
+        (HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.iter().map(line) {
+        headers.append(name, value);
+    }
+    headers
+}
+
+const CARRIED: &[(&str, &[u8])] = &[
+    ("accept", b"text/event-stream, application/json"),
+    ("authorization", b"Bearer secret"),
+    ("cookie", b"a=1"),
+    ("cookie", b"b=2"),
+    ("content-type", b"application/json"),
+    ("last-event-id", b"7"),
+    ("mcp-method", b"tools/call"),
+    ("mcp-param-x", b"=?base64?w7w=?="),
+    ("mcp-session-id", b"s"),
+    ("origin", b"null"),
+    ("x-again", b"2"),
+    ("x-again", b""),
+    ("x-again", b"1"),
+    ("x-again", b"2"),
+    ("x-bytes", b"\x80\xe4\xff"),
+    ("x-odd!#$%&'*+-.^_`|~0", b"a\tb  c\"\\,;"),
+    ("seal-session", b"inner"),
+    ("date", b"yesterday"),
+    ("content-encoding", b"gzip"),
+    ("access-control-allow-origin", b"https://inner"),
+];
+
+const DROPPED: &[(&str, &[u8])] = &[
+    ("accept-encoding", b"gzip"),
+    ("connection", b"x-hop, close"),
+    ("x-hop", b"1"),
+    ("keep-alive", b"5"),
+    ("proxy-connection", b"close"),
+    ("te", b"trailers"),
+    ("trailer", b"x"),
+    ("upgrade", b"h2c"),
+    ("expect", b"100-continue"),
+];
+
+#[tokio::test]
+async fn requests_arrive_as_they_were_made_over_each_wire() {
+    for (version, encoding) in EACH {
+        let sides = Sides::speaking(encoding);
+        let (app, mut requests) = witness();
+        let (outside, mut outer) = mpsc::unbounded_channel();
+        let wire = middle(sides.serve(app), move |request, next| {
+            outside
+                .send((request.method().clone(), request.uri().path().to_owned(), request.headers().clone()))
+                .unwrap();
+            next.oneshot(request)
+        });
+        let address = listen(wire).await;
+        let http = sides.seal(connection(version));
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "x-Own!"] {
+            let mut request = Request::new(empty());
+            *request.method_mut() = method.parse().unwrap();
+            *request.uri_mut() = format!("http://{address}/a%2Fb/;c=1?q=%20&r=/../x?y").parse().unwrap();
+            *request.headers_mut() = fields(CARRIED);
+            request.headers_mut().extend(fields(DROPPED));
+            request.headers_mut().insert(header::HOST, HeaderValue::from_static("elsewhere"));
+            assert_eq!(ask(&http, request).await.unwrap().0, 200, "{version:?} {encoding:?} {method}");
+
+            let request = requests.recv().await.unwrap();
+            assert_eq!(request.method(), method);
+            assert_eq!(request.uri(), "/a%2Fb/;c=1?q=%20&r=/../x?y");
+            let mut expected = fields(CARRIED);
+            expected.insert(header::HOST, HeaderValue::from_str(&address.to_string()).unwrap());
+            assert_eq!(lines(request.headers()), lines(&expected));
+        }
+        // Outside there is a POST to the path, and nothing else of all that.
+        let mut kinds = Vec::new();
+        outer.close();
+        while let Some((method, path, headers)) = outer.recv().await {
+            assert_eq!((method, &*path), (Method::POST, "/a%2Fb/;c=1"));
+            kinds.push(headers[header::CONTENT_TYPE].clone());
+            let expected: &[&str] = match kinds.len() {
+                1 => &["content-length", "content-type", "host"],
+                _ => &["content-length", "content-type", "host", "seal-session"],
+            };
+            let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+            // In HTTP/2 it is the pseudo-header :authority.
+            if version == Version::Http2 && !names.contains(&"host") {
+                names.push("host");
+            }
+            names.sort();
+            assert_eq!(names, expected);
+        }
+        assert_eq!(kinds.len(), 10);
+        assert_eq!(kinds[0], HANDSHAKE);
+        assert!(kinds[1..].iter().all(|kind| kind == crate::hand::media_type(encoding)));
+    }
+}
+
+#[tokio::test]
+async fn responses_arrive_as_they_were_made_over_each_wire() {
+    for (version, encoding) in EACH {
+        let sides = Sides::speaking(encoding);
+        let app = app(|request| async move {
+            let mut response = Response::new(full("for those who may have content"));
+            *response.status_mut() = request.uri().path()[1..].parse().unwrap();
+            *response.headers_mut() = fields(CARRIED);
+            response.headers_mut().extend(fields(DROPPED));
+            if response.status() == 204 || response.status() == 304 || request.method() == Method::HEAD {
+                *response.body_mut() = empty();
+                response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+            }
+            response
+        });
+        let (outside, mut outer) = mpsc::unbounded_channel();
+        let wire = middle(sides.serve(app), move |request, next| {
+            let outside = outside.clone();
+            async move {
+                let hello = is_hello(&request);
+                let response = next.oneshot(request).await?;
+                if !hello {
+                    outside.send((response.status(), response.headers().clone())).unwrap();
+                }
+                Ok(response)
+            }
+        });
+        let address = listen(wire).await;
+        let http = sides.seal(connection(version));
+        for (method, status) in [
+            ("GET", 200),
+            ("POST", 201),
+            ("POST", 202),
+            ("DELETE", 204),
+            ("GET", 301),
+            ("GET", 304),
+            ("GET", 400),
+            ("GET", 401),
+            ("GET", 404),
+            ("GET", 499),
+            ("HEAD", 200),
+            ("HEAD", 404),
+            ("GET", 500),
+            ("GET", 599),
+        ] {
+            let request = Request::builder().method(method).uri(format!("http://{address}/{status}"));
+            let response = http.clone().oneshot(request.body(empty()).unwrap()).await.unwrap();
+            assert_eq!(response.status(), status);
+            assert_eq!(lines(response.headers()), lines(&fields(CARRIED)), "{version:?} {encoding:?}");
+            let server = response.extensions().get::<Verified>().unwrap().node_id();
+            assert_eq!(server, sides.server.node_id());
+            let content = content(response.into_body()).await.unwrap();
+            assert_eq!(content.is_empty(), method == "HEAD" || status == 204 || status == 304);
+
+            let (status, headers) = outer.recv().await.unwrap();
+            assert_eq!(status, 200);
+            assert_eq!(headers[header::CACHE_CONTROL], "no-store, no-transform");
+            assert_eq!(headers["x-accel-buffering"], "no");
+            assert_eq!(headers[header::CONTENT_TYPE], crate::hand::media_type(encoding));
+            assert_eq!(headers.len(), 3);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_cannot_be_carried_is_an_error_and_nothing_else_gets_out() {
+    let sides = Sides::new();
+    let app = app(|_| async {
+        Response::builder().status(600).header("x", "secret").body(full("secret")).unwrap()
+    });
+    let response = sides.seal(sides.serve(app)).oneshot(get("http://example.com/")).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert!(response.headers().is_empty());
+    assert_eq!(content(response.into_body()).await.unwrap(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn extensions_stay_and_the_caller_is_among_them() {
+    #[derive(Clone, PartialEq, Debug)]
+    struct OfRequest(u8);
+    #[derive(Clone, PartialEq, Debug)]
+    struct OfResponse(u8);
+
+    let sides = Sides::new();
+    let (seen, mut requests) = mpsc::unbounded_channel();
+    let app = app(move |request| {
+        seen.send(request).unwrap();
+        async { Response::builder().extension(OfResponse(2)).body(empty()).unwrap() }
+    });
+    let http = sides.seal(sides.serve(app));
+    let mut sessions = Vec::new();
+    for scheme in [Scheme::HTTP, Scheme::HTTPS] {
+        let request = Request::get(format!("{scheme}://example.com/")).extension(OfRequest(1));
+        let response = http.clone().oneshot(request.body(empty()).unwrap()).await.unwrap();
+        assert_eq!(response.extensions().get(), Some(&OfResponse(2)));
+
+        let request = requests.recv().await.unwrap();
+        assert_eq!(request.extensions().get(), Some(&OfRequest(1)));
+        assert_eq!(request.extensions().get(), Some(&scheme));
+        let caller = *request.extensions().get::<Verified>().unwrap();
+        assert_eq!(caller.node_id(), sides.client.node_id());
+        assert!(caller.since() <= crate::hand::now());
+        sessions.push(caller.session());
+    }
+    // Another scheme is another origin.
+    assert_ne!(sessions[0], sessions[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_leaves_its_reason_for_the_layers_around() {
+    let sides = Sides::new();
+    let response = sides.serve(echo()).oneshot(post("http://example.com/", "plain")).await.unwrap();
+    assert_eq!(response.status(), 403);
+    let rejection = response.extensions().get::<Rejection>().unwrap();
+    assert_eq!(rejection.code(), Code::EncryptionRequired);
+    assert!(matches!(rejection.error(), Error::Incompatible { code: Code::EncryptionRequired, .. }));
+    assert_eq!(sides.server.telemetry().rejections(Code::EncryptionRequired), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_authority_comes_from_the_uri_or_else_from_the_host_field() {
+    let sides = Sides::new();
+    let (app, mut requests) = witness();
+    let (outside, mut outer) = mpsc::unbounded_channel();
+    let wire = middle(sides.serve(app), move |request, next| {
+        outside.send((request.uri().clone(), request.headers().get(header::HOST).cloned())).unwrap();
+        next.oneshot(request)
+    });
+    let http = sides.seal(wire);
+    for (uri, host, inner, outside) in [
+        ("http://Example.com:81?x", None, ("Example.com:81", "/?x"), ("http://Example.com:81/", None)),
+        ("/a?x", Some("h:1"), ("h:1", "/a?x"), ("/a", Some("h:1"))),
+        ("https://[::1]:8/", Some("h"), ("[::1]:8", "/"), ("https://[::1]:8/", None)),
+    ] {
+        let request = host.into_iter().fold(Request::get(uri), |r, host| r.header(header::HOST, host));
+        ask(&http, request.body(empty()).unwrap()).await.unwrap();
+        let request = requests.recv().await.unwrap();
+        assert_eq!(
+            (request.headers()[header::HOST].to_str().unwrap(), request.uri().to_string().as_str()),
+            inner
+        );
+        for _ in 0..2 {
+            let (uri, host) = outer.recv().await.unwrap();
+            assert_eq!((uri.to_string().as_str(), host.as_ref().map(|h| h.to_str().unwrap())), outside);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_carried_is_misuse_and_sends_nothing() {
+    let sides = Sides::new();
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    let http = sides.seal(wire);
+    assert_eq!(ask(&http, post("http://example.com/", "fine")).await.unwrap().1, "fine");
+    let before = traffic.values();
+    for (method, uri, host) in [
+        ("CONNECT", "http://example.com/", None),
+        ("GET", "/", None),
+        ("GET", "/", Some("a, b")),
+        ("GET", "http://user@example.com/", None),
+        ("GET", "http://example.com/a/../b", None),
+        ("GET", "http://example.com/%2e%2E/b", None),
+        ("GET", "http://example.com//b", None),
+        ("OPTIONS", "*", Some("example.com")),
+    ] {
+        let request = host.into_iter().fold(Request::builder(), |r, host| r.header(header::HOST, host));
+        let request = request.method(method).uri(uri).body(empty()).unwrap();
+        let error = ask(&http, request).await.unwrap_err();
+        assert!(matches!(error, Error::Misuse { .. }), "{method} {uri}: {error:?}");
+    }
+    assert_eq!(traffic.values(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn chosen_fields_are_copied_to_the_outside_and_ignored_there() {
+    use tower_seal::http::SealLayer;
+
+    let sides = Sides::new();
+    let layer = || SealLayer::new(sides.client.clone());
+    for forbidden in ["authorization", "cookie", "mcp-param-x"] {
+        let result = layer().copy_to_outside([HeaderName::from_static(forbidden)]);
+        assert!(matches!(result, Err(Error::Misuse { .. })), "{forbidden}");
+    }
+    let (app, mut requests) = witness();
+    let (outside, mut outer) = mpsc::unbounded_channel();
+    let wire = middle(sides.serve(app), move |mut request, next| {
+        if !is_hello(&request) {
+            outside.send(lines(request.headers())).unwrap();
+            request.headers_mut().insert("mcp-name", HeaderValue::from_static("forged"));
+        }
+        next.oneshot(request)
+    });
+    let names = ["mcp-name", "x-route"].map(HeaderName::from_static);
+    let http = seal(&layer().copy_to_outside(names).unwrap(), wire);
+    let request = Request::get("http://example.com/")
+        .header("x-route", "b")
+        .header("mcp-name", "tool")
+        .header("x-route", "a")
+        .header("mcp-method", "tools/call");
+    ask(&http, request.body(empty()).unwrap()).await.unwrap();
+
+    let outer: Vec<_> =
+        outer.recv().await.unwrap().into_iter().filter(|(name, _)| name != "seal-session").collect();
+    let line = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
+    assert_eq!(
+        outer,
+        [line("content-type", BINARY), line("mcp-name", "tool"), line("x-route", "b"), line("x-route", "a")]
+    );
+    let inner = requests.recv().await.unwrap();
+    let all: Vec<_> = inner.headers().get_all("mcp-name").iter().collect();
+    assert_eq!(all, ["tool"]);
+    assert_eq!(inner.headers().get_all("x-route").iter().count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_session_is_named_outside_as_a_hint_and_the_body_decides() {
+    let sides = Sides::new();
+    let (seen, mut callers) = mpsc::unbounded_channel();
+    let app = app(move |request| {
+        seen.send(request.extensions().get::<Verified>().unwrap().session().to_string()).unwrap();
+        async { Response::builder().status(StatusCode::ACCEPTED).body(empty()).unwrap() }
+    });
+    let (outside, mut outer) = mpsc::unbounded_channel();
+    let wire = middle(sides.serve(app), move |mut request, next| {
+        if let Some(hint) = request.headers_mut().insert("seal-session", HeaderValue::from_static("nonsense"))
+        {
+            outside.send(hint).unwrap();
+        }
+        next.oneshot(request)
+    });
+    assert_eq!(ask(&sides.seal(wire), get("http://example.com/")).await.unwrap().0, 202);
+    assert_eq!(outer.recv().await.unwrap(), callers.recv().await.unwrap());
+}

@@ -1,0 +1,11 @@
+//! Every promise of the `http` room: PROTOCOL.md sections 7 and 9 and the HTTP part of the issue, through the
+//! public API, over sockets where the transport matters.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod hand;
+mod support;
+
+mod bodies;
+mod carriage;
+mod streaming;

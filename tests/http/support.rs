@@ -1,0 +1,361 @@
+//! Two sides, and the services between them, with bodies of one type so that they fit together in any order.
+
+use std::{
+    error::Error as StdError,
+    fmt::{self, Debug},
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc as std_mpsc,
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, header};
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::sync::{mpsc, watch};
+use tower::{ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower_seal::{
+    Config, Error, Identity,
+    config::Encoding,
+    http::{SealLayer, UnsealLayer},
+    trust::Pinned,
+};
+
+pub(crate) const BOTH: [Encoding; 2] = [Encoding::Binary, Encoding::Json];
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MIB: usize = 1 << 20;
+
+pub(crate) const HANDSHAKE: &str = "application/vnd.tower-seal.handshake+json";
+pub(crate) const BINARY: &str = "application/vnd.tower-seal";
+pub(crate) const JSON: &str = "application/vnd.tower-seal+json";
+pub(crate) const ERROR: &str = "application/vnd.tower-seal.error+json";
+
+pub(crate) type Body = BoxBody<Bytes, Failure>;
+/// An application, a server layer around one, a middle, a connection.
+pub(crate) type Wire = BoxCloneSyncService<Request<Body>, Response<Body>, Failure>;
+/// A client layer above a wire.
+pub(crate) type Http = BoxCloneSyncService<Request<Body>, Response<Body>, Error>;
+
+/// Any error, as one type that is an error itself.
+#[derive(Debug)]
+pub(crate) struct Failure(Box<dyn StdError + Send + Sync>);
+
+impl Failure {
+    pub(crate) fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Failure(error.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+impl StdError for Failure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+// ---- two sides ----
+
+/// Who they are, and whom they trust: each other.
+pub(crate) struct Sides {
+    pub(crate) server: Config,
+    pub(crate) client: Config,
+    /// Whom the server trusts.
+    pub(crate) clients: Arc<Pinned>,
+    /// Whom the client trusts.
+    pub(crate) servers: Arc<Pinned>,
+    _watchdog: Watchdog,
+}
+
+impl Sides {
+    pub(crate) fn new() -> Self {
+        let (server, client) = (Identity::generate(), Identity::generate());
+        let clients = Arc::new(Pinned::new([client.node_id()]));
+        let servers = Arc::new(Pinned::new([server.node_id()]));
+        Sides {
+            server: Config::new(server, clients.clone()),
+            client: Config::new(client, servers.clone()),
+            clients,
+            servers,
+            _watchdog: Watchdog::start(),
+        }
+    }
+
+    pub(crate) fn speaking(encoding: Encoding) -> Self {
+        let mut sides = Self::new();
+        sides.client = sides.client.encoding(encoding);
+        sides
+    }
+
+    /// The server layer around `app`.
+    pub(crate) fn serve(&self, app: Wire) -> Wire {
+        serve(&UnsealLayer::new(self.server.clone()), app)
+    }
+
+    /// The client layer above `wire`.
+    pub(crate) fn seal(&self, wire: Wire) -> Http {
+        seal(&SealLayer::new(self.client.clone()), wire)
+    }
+}
+
+pub(crate) fn serve(layer: &UnsealLayer, app: Wire) -> Wire {
+    let service = ServiceBuilder::new()
+        .map_response(|response: Response<_>| response.map(boxed))
+        .layer(layer.clone())
+        .map_request(|request: Request<_>| request.map(boxed))
+        .service(app);
+    BoxCloneSyncService::new(service)
+}
+
+pub(crate) fn seal(layer: &SealLayer, wire: Wire) -> Http {
+    let service = ServiceBuilder::new()
+        .map_response(|response: Response<_>| response.map(boxed))
+        .layer(layer.clone())
+        .map_request(|request: Request<_>| request.map(boxed))
+        .service(wire);
+    BoxCloneSyncService::new(service)
+}
+
+/// Nothing here waits for real time, so a test that stands still has failed.
+struct Watchdog {
+    _alive: std_mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start() -> Self {
+        let (alive, end) = std_mpsc::channel();
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        std::thread::spawn(move || {
+            if end.recv_timeout(Duration::from_secs(240)) == Err(std_mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("{test} stands still");
+                std::process::abort();
+            }
+        });
+        Watchdog { _alive: alive }
+    }
+}
+
+// ---- services ----
+
+pub(crate) fn app<F, R>(handler: F) -> Wire
+where
+    F: Fn(Request<Body>) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
+    BoxCloneSyncService::new(service_fn(move |request| {
+        let answer = handler(request);
+        async move { Ok(answer.await) }
+    }))
+}
+
+/// Answers with the content of the request, when it has all of it.
+pub(crate) fn echo() -> Wire {
+    app(|request| async move { Response::new(full(content(request.into_body()).await.unwrap())) })
+}
+
+/// Whoever stands between a client and `next`.
+pub(crate) fn middle<F, R>(next: Wire, handler: F) -> Wire
+where
+    F: Fn(Request<Body>, Wire) -> R + Clone + Send + Sync + 'static,
+    R: Future<Output = Result<Response<Body>, Failure>> + Send + 'static,
+{
+    BoxCloneSyncService::new(service_fn(move |request| handler(request, next.clone())))
+}
+
+/// How many hellos and how many sealed requests went through.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) hellos: Count,
+    pub(crate) requests: Count,
+}
+
+impl Traffic {
+    pub(crate) fn through(wire: Wire) -> (Wire, Self) {
+        let traffic = Traffic::default();
+        let counted = traffic.clone();
+        let wire = middle(wire, move |request, next| {
+            let count = if is_hello(&request) { &counted.hellos } else { &counted.requests };
+            count.add();
+            next.oneshot(request)
+        });
+        (wire, traffic)
+    }
+
+    pub(crate) fn values(&self) -> (usize, usize) {
+        (self.hellos.value(), self.requests.value())
+    }
+}
+
+pub(crate) fn is_hello<B>(request: &Request<B>) -> bool {
+    request.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == HANDSHAKE)
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    /// The value before.
+    pub(crate) fn add(&self) -> usize {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+
+    pub(crate) fn value(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Closed until it is opened, and then open for good.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Gate(Arc::new(watch::Sender::new(false)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) async fn pass(&self) {
+        self.0.subscribe().wait_for(|open| *open).await.unwrap();
+    }
+}
+
+// ---- sockets ----
+
+/// A server of HTTP/1.1 and HTTP/2.
+pub(crate) async fn listen(wire: Wire) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = ServiceBuilder::new().map_request(|request: Request<_>| request.map(boxed)).service(wire);
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(async move {
+                let server = auto::Builder::new(TokioExecutor::new());
+                let _ = server.serve_connection(TokioIo::new(socket), service).await;
+            });
+        }
+    });
+    address
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
+pub(crate) const EACH: [(Version, Encoding); 4] = [
+    (Version::Http1, Encoding::Binary),
+    (Version::Http1, Encoding::Json),
+    (Version::Http2, Encoding::Binary),
+    (Version::Http2, Encoding::Json),
+];
+
+/// hyper's client, which takes each request to where its URI says.
+pub(crate) fn connection(version: Version) -> Wire {
+    let client = Client::builder(TokioExecutor::new())
+        .retry_canceled_requests(false)
+        .http2_only(version == Version::Http2)
+        .build_http::<Body>();
+    let service = ServiceBuilder::new()
+        .map_response(|response: Response<_>| response.map(boxed))
+        .map_err(Failure::new)
+        .service(client);
+    BoxCloneSyncService::new(service)
+}
+
+// ---- bodies ----
+
+pub(crate) fn boxed<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    body.map_err(Failure::new).boxed()
+}
+
+pub(crate) fn empty() -> Body {
+    boxed(Empty::new())
+}
+
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    boxed(Full::new(bytes.into()))
+}
+
+/// The far end of a body that is made while it is read.
+pub(crate) struct Tap(mpsc::UnboundedSender<Result<Bytes, Failure>>);
+
+pub(crate) fn channel() -> (Tap, Body) {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let stream = futures_util::stream::poll_fn(move |cx| {
+        receiver
+            .poll_recv(cx)
+            .map(|piece| piece.map(|piece: Result<Bytes, _>| piece.map(http_body::Frame::data)))
+    });
+    (Tap(sender), StreamBody::new(stream).boxed())
+}
+
+impl Tap {
+    pub(crate) fn send(&self, piece: impl Into<Bytes>) {
+        self.0.send(Ok(piece.into())).expect("the body is still there");
+    }
+
+    pub(crate) fn fail(self) {
+        self.0.send(Err(Failure::new("broken"))).expect("the body is still there");
+    }
+
+    /// When the body has been dropped.
+    pub(crate) async fn dropped(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// All of a body.
+pub(crate) async fn content(body: Body) -> Result<Bytes, Failure> {
+    Ok(body.collect().await?.to_bytes())
+}
+
+/// The next piece of a body; `None` at its good end.
+pub(crate) async fn piece(body: &mut Body) -> Result<Option<Bytes>, Failure> {
+    Ok(body.frame().await.transpose()?.map(|frame| frame.into_data().unwrap()))
+}
+
+/// The error of this crate in which reading a body ended.
+pub(crate) fn reason<T: Debug>(result: Result<T, Failure>) -> Error {
+    result.unwrap_err().0.downcast_ref::<Error>().expect("an error of this crate").clone()
+}
+
+// ---- requests ----
+
+pub(crate) fn get(uri: &str) -> Request<Body> {
+    Request::get(uri).body(empty()).unwrap()
+}
+
+pub(crate) fn post(uri: &str, content: impl Into<Bytes>) -> Request<Body> {
+    Request::post(uri).body(full(content)).unwrap()
+}
+
+/// Status and content.
+pub(crate) async fn ask(http: &Http, request: Request<Body>) -> Result<(u16, Bytes), Error> {
+    let response = http.clone().oneshot(request).await?;
+    let status = response.status().as_u16();
+    Ok((status, content(response.into_body()).await.map_err(|error| reason::<()>(Err(error)))?))
+}
