@@ -169,6 +169,17 @@ pub enum Error {
         /// The operating system's reason, if it gave one.
         source: Option<Arc<std::io::Error>>,
     },
+    /// The file of known peers could not be used.
+    PeersFile {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// The number of the line that is damaged, from 1 on.
+        line: Option<usize>,
+        /// What is wrong and what to do.
+        reason: String,
+        /// The operating system's reason, if it gave one.
+        source: Option<Arc<std::io::Error>>,
+    },
 }
 
 impl Error {
@@ -212,7 +223,8 @@ impl Error {
             | Error::Unsealed { .. }
             | Error::TimedOut { .. }
             | Error::Transport(_)
-            | Error::KeyFile { .. } => None,
+            | Error::KeyFile { .. }
+            | Error::PeersFile { .. } => None,
         }
     }
 }
@@ -240,7 +252,12 @@ impl fmt::Display for Error {
             }
             Error::TimedOut { waiting_for } => write!(f, "timed out waiting for {waiting_for}"),
             Error::Transport(_) => write!(f, "the transport failed"),
-            Error::KeyFile { path, reason, .. } => write!(f, "{}: {reason}", path.display()),
+            Error::KeyFile { path, reason, .. } | Error::PeersFile { path, line: None, reason, .. } => {
+                write!(f, "{}: {reason}", path.display())
+            }
+            Error::PeersFile { path, line: Some(line), reason, .. } => {
+                write!(f, "{}:{line}: {reason}", path.display())
+            }
         }
     }
 }
@@ -249,7 +266,9 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Error::Transport(source) => Some(&**source),
-            Error::KeyFile { source: Some(source), .. } => Some(&**source),
+            Error::KeyFile { source: Some(source), .. } | Error::PeersFile { source: Some(source), .. } => {
+                Some(&**source)
+            }
             _ => None,
         }
     }

@@ -39,6 +39,7 @@
 
 mod client;
 mod repeat;
+mod sessions;
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
@@ -51,6 +52,7 @@ use rmcp::transport::{
 
 pub use client::HttpClient;
 pub use repeat::Repeatable;
+pub use sessions::{BindSessions, BindSessionsLayer, SessionRefused};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Failure = StreamableHttpError<HttpClientError>;

@@ -3,13 +3,13 @@
 use std::{
     collections::HashMap,
     fmt,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{Method, Request, Response, StatusCode};
 use lru::LruCache;
 use tokio::time::Instant;
 use tower_layer::Layer;
@@ -18,51 +18,31 @@ use tower_service::Service;
 use super::answer::SESSION_ID;
 use crate::{identity::NodeId, telemetry, trust::Verified};
 
-/// Ties each legacy `Mcp-Session-Id` that the server below hands out to the verified caller who got it.
+/// Ties each legacy `Mcp-Session-Id` that the server below hands out to the verified caller who got it:
+/// `UnsealLayer::new(config).layer(BindSessionsLayer::new().layer(server))`.
 ///
-/// A session id of MCP 2025-11-25 opens its session to whoever knows it: rmcp, like most servers, asks for
-/// nothing else. This layer stands between [`UnsealLayer`](crate::http::UnsealLayer), which says who calls,
-/// and such a server, or a reverse proxy to one.
+/// A session of MCP 2025-11-25 is open to whoever knows its id: rmcp, like most servers, asks for no more.
 ///
 /// ```text
-///  A ── initialize ─────────>│                     │──> server
-///  A <── mcp-session-id: x ──│  x belongs to A     │<──
-///  A ── mcp-session-id: x ──>│                     │──>
-///  B ── mcp-session-id: x ──>│ 404                 │
+///  A ── initialize ─────────>│                  │──> rmcp's server, or a proxy to any
+///  A <── mcp-session-id: x ──│  x belongs to A  │<──
+///  B ── mcp-session-id: x ──>│ 404
 /// ```
 ///
-/// What bears an id gets 404, and the server never sees it, unless this layer has seen the id go to the same
-/// node: so too after a restart, when it knows none. A client answers a 404 by beginning a new session (MCP
-/// 2025-11-25, Transports, "Session Management"). More ids than one are 400. What bears none passes, so that
-/// MCP 2026-07-28, which has none, is not concerned; nor is the transport of 2024-11-05, whose ids are in URLs.
+/// A request with an id that this layer has not seen go to the same node gets 404, and the server never sees
+/// it. So too after a restart, when no id is known: a client then begins a new session (MCP 2025-11-25,
+/// Transports, "Session Management"). Two ids in one request are 400. Requests without an id pass, and so all
+/// of MCP 2026-07-28. The transport of 2024-11-05, which has its ids in URLs, is not covered.
 ///
-/// An id belongs to the node and not to its seal session, since that is renewed. It is forgotten when a DELETE
-/// succeeds, when the server answers it with 404, after a day without a request ([`idle`](Self::idle)), and
-/// when there are too many; an entry takes about 300 bytes. Bodies are not touched, and a refusal has
-/// `R::default()`, an empty one in axum and rmcp; its reason is a [`SessionRefused`] in its extensions.
-///
-/// ```
-/// use std::sync::Arc;
-///
-/// use rmcp::transport::streamable_http_server::{
-///     StreamableHttpService, session::local::LocalSessionManager,
-/// };
-/// use tower::Layer as _;
-/// use tower_seal::{Config, Identity, http::UnsealLayer, mcp::BindSessionsLayer, trust::AnyIdentity};
-///
-/// struct Server;
-///
-/// impl rmcp::ServerHandler for Server {}
-///
-/// let sessions = Arc::new(LocalSessionManager::default());
-/// let server = StreamableHttpService::new(|| Ok(Server), sessions, Default::default());
-/// let unseal = UnsealLayer::new(Config::new(Identity::generate(), AnyIdentity));
-/// let app: axum::Router = axum::Router::new()
-///     .fallback_service(unseal.layer(BindSessionsLayer::new().layer(server)));
-/// ```
+/// An id belongs to a node and not to its seal session, since that is renewed. It is forgotten when a DELETE
+/// succeeds or the server answers it with 404, and when the bounds set here are reached; each takes about 300
+/// bytes, and each caller as much. Bodies are not touched. A refusal has the body `R::default()`, which is
+/// empty in axum and rmcp, and a [`SessionRefused`] in its extensions. Clones of a layer, and the services
+/// made from them, share what they know.
 #[derive(Clone, Debug, Default)]
 pub struct BindSessionsLayer {
-    shared: Arc<Shared>,
+    options: Options,
+    table: Arc<Mutex<Table>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,166 +53,54 @@ struct Options {
     unverified: bool,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        let idle = Duration::from_secs(24 * 60 * 60);
+        Options { sessions: 65_536, sessions_per_caller: 1024, idle, unverified: false }
+    }
+}
+
 impl BindSessionsLayer {
-    /// A layer with a table of its own, shared by all services made from it.
+    /// A layer that knows no session yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn with(self, change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = self.shared.options;
-        change(&mut options);
-        BindSessionsLayer { shared: Arc::new(Shared { options, ..Shared::default() }) }
-    }
-
-    /// Sessions known, all callers together; the least recently used goes first. Default: 65,536.
+    /// Sessions of all callers together, at least 1; the least recently used goes first. Default: 65,536.
     #[must_use]
-    pub fn sessions(self, most: usize) -> Self {
-        self.with(|options| options.sessions = most.max(1))
+    pub fn sessions(mut self, most: usize) -> Self {
+        self.options.sessions = most.max(1);
+        self
     }
 
-    /// Sessions of one caller; the least recently used goes first. Default: 1,024.
+    /// Sessions of one caller, at least 1; the least recently used goes first. Default: 1,024.
     #[must_use]
-    pub fn sessions_per_caller(self, most: usize) -> Self {
-        self.with(|options| options.sessions_per_caller = most.max(1))
+    pub fn sessions_per_caller(mut self, most: usize) -> Self {
+        self.options.sessions_per_caller = most.max(1);
+        self
     }
 
-    /// How long a session may rest without a request; an open event stream is none. Default: 24 h.
+    /// How long a session may go without a request; an open event stream is none. Default: 24 h.
     #[must_use]
-    pub fn idle(self, limit: Duration) -> Self {
-        self.with(|options| options.idle = limit)
+    pub fn idle(mut self, limit: Duration) -> Self {
+        self.options.idle = limit;
+        self
     }
 
-    /// Takes all callers without [`Verified`] **for one and the same caller**, who may use every session that
-    /// any of them got: for tests with [`Config::plaintext`](crate::Config::plaintext). By default what they
-    /// get is nobody's.
+    /// Takes all callers without [`Verified`] **for one and the same**, to whom every session belongs that any
+    /// of them got: for tests with [`Config::plaintext`](crate::Config::plaintext). Default: those sessions
+    /// belong to nobody.
     #[must_use]
-    pub fn dangerously_allow_unverified(self) -> Self {
-        self.with(|options| options.unverified = true)
-    }
-}
-
-impl<S> Layer<S> for BindSessionsLayer {
-    type Service = BindSessions<S>;
-
-    fn layer(&self, inner: S) -> BindSessions<S> {
-        BindSessions { inner, shared: self.shared.clone() }
-    }
-}
-
-/// The service that [`BindSessionsLayer`] makes.
-#[derive(Clone, Debug)]
-pub struct BindSessions<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S, B, R> Service<Request<B>> for BindSessions<S>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Default,
-{
-    type Response = Response<R>;
-    type Error = S::Error;
-    type Future = BindSessionsFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    pub fn dangerously_allow_unverified(mut self) -> Self {
+        self.options.unverified = true;
+        self
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        BindSessionsFuture(match self.shared.admit(&request) {
-            Err(reason) => Step::Refuse(reason),
-            // Called here and now, it is the service that was polled ready: nothing has to be cloned.
-            Ok(asked) => Step::Pass(Box::pin(self.inner.call(request)), asked, self.shared.clone()),
-        })
-    }
-}
-
-/// The future of [`BindSessions`].
-#[must_use = "futures do nothing unless polled"]
-pub struct BindSessionsFuture<F>(Step<F>);
-
-enum Step<F> {
-    Refuse(SessionRefused),
-    Pass(Pin<Box<F>>, Asked, Arc<Shared>),
-}
-
-impl<F, R, E> Future for BindSessionsFuture<F>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-    R: Default,
-{
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match &mut self.0 {
-            Step::Refuse(reason) => Poll::Ready(Ok(reason.respond())),
-            Step::Pass(answer, asked, shared) => {
-                let response = ready!(answer.as_mut().poll(cx))?;
-                shared.settle(asked, response.status(), response.headers());
-                Poll::Ready(Ok(response))
-            }
-        }
-    }
-}
-
-/// Why [`BindSessions`] refused a request: in the extensions of the response. Of these the caller learns no
-/// more than 400 for the last and 404 for the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SessionRefused {
-    /// The id was never handed out here, or has been forgotten.
-    Unknown,
-    /// The id was handed out to another caller.
-    Foreign,
-    /// An id, and no [`Verified`] caller.
-    Unverified,
-    /// More than one id.
-    Ambiguous,
-}
-
-impl SessionRefused {
-    fn respond<R: Default>(self) -> Response<R> {
-        tracing::debug!(target: telemetry::TARGET, reason = ?self, "session refused");
-        let mut response = Response::new(R::default());
-        *response.status_mut() = match self {
-            SessionRefused::Ambiguous => StatusCode::BAD_REQUEST,
-            _ => StatusCode::NOT_FOUND,
-        };
-        response.extensions_mut().insert(self);
-        response
-    }
-}
-
-/// What has to be known of a request when its response comes.
-struct Asked {
-    caller: Option<Caller>,
-    session: Option<Id>,
-    ends: bool,
-}
-
-/// Copied, because a `HeaderValue` may hold on to the whole head that it came with.
-type Id = Arc<[u8]>;
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Caller {
-    Node(NodeId),
-    AnyUnverified,
-}
-
-#[derive(Default)]
-struct Shared {
-    options: Options,
-    table: Mutex<Table>,
-}
-
-impl Shared {
     fn admit<B>(&self, request: &Request<B>) -> Result<Asked, SessionRefused> {
         let caller = match request.extensions().get::<Verified>() {
             Some(verified) => Some(Caller::Node(verified.node_id())),
-            None => self.options.unverified.then_some(Caller::AnyUnverified),
+            None => self.options.unverified.then_some(Caller::Unverified),
         };
         let mut ids = request.headers().get_all(SESSION_ID).iter();
         let session = match (ids.next(), ids.next()) {
@@ -246,20 +114,19 @@ impl Shared {
         Ok(Asked { caller, session, ends: request.method() == Method::DELETE })
     }
 
-    fn settle(&self, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
-        let Some(caller) = asked.caller else { return };
+    fn settle<R>(&self, asked: &Asked, response: &Response<R>) {
+        let (status, Some(caller)) = (response.status(), asked.caller) else { return };
         if let Some(id) = &asked.session
             && (status == StatusCode::NOT_FOUND || asked.ends && status.is_success())
         {
-            return self.table().forget(id, caller);
+            return self.table().remove(id, caller);
         }
-        for id in headers.get_all(SESSION_ID) {
-            // Some servers repeat the id in every response. That must not bring back what is forgotten.
-            if asked.session.as_deref() == Some(id.as_bytes()) {
-                continue;
-            }
-            if !self.table().bind(&self.options, id.as_bytes(), caller) {
-                tracing::warn!(target: telemetry::TARGET, "the server gave two callers one session id");
+        for id in response.headers().get_all(SESSION_ID) {
+            // Some servers repeat the id in every response. That must not bring back what was forgotten.
+            if asked.session.as_deref() != Some(id.as_bytes())
+                && !self.table().bind(&self.options, id.as_bytes(), caller)
+            {
+                tracing::warn!(target: telemetry::TARGET, "the server gave two callers one MCP session id");
             }
         }
     }
@@ -269,88 +136,147 @@ impl Shared {
     }
 }
 
+impl<S> Layer<S> for BindSessionsLayer {
+    type Service = BindSessions<S>;
+
+    fn layer(&self, inner: S) -> BindSessions<S> {
+        BindSessions { inner, layer: self.clone() }
+    }
+}
+
+/// The service that [`BindSessionsLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct BindSessions<S> {
+    inner: S,
+    layer: BindSessionsLayer,
+}
+
+impl<S, B, R> Service<Request<B>> for BindSessions<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<R>, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let asked = match self.layer.admit(&request) {
+            Ok(asked) => asked,
+            Err(reason) => return async move { Ok(reason.respond()) }.boxed(),
+        };
+        // Called here, where it is the one that was polled ready; so no clone has to take its place.
+        let (answer, layer) = (self.inner.call(request), self.layer.clone());
+        async move { answer.await.inspect(|response| layer.settle(&asked, response)) }.boxed()
+    }
+}
+
+/// Why [`BindSessions`] refused a request: in the response's extensions, for the layers around. The caller
+/// learns only the status: 400 for `Ambiguous`, or else 404.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionRefused {
+    /// The id was not handed out here, or has been forgotten.
+    Unknown,
+    /// The id was handed out to another caller.
+    Foreign,
+    /// An id without a [`Verified`] caller.
+    Unverified,
+    /// More than one id.
+    Ambiguous,
+}
+
+impl SessionRefused {
+    fn respond<R: Default>(self) -> Response<R> {
+        tracing::debug!(target: telemetry::TARGET, reason = ?self, "MCP session refused");
+        let mut response = Response::new(R::default());
+        let ambiguous = self == SessionRefused::Ambiguous;
+        *response.status_mut() = if ambiguous { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// What is kept of a request until its response comes.
+struct Asked {
+    caller: Option<Caller>,
+    session: Option<Id>,
+    ends: bool,
+}
+
+/// A copy, since a `HeaderValue` may hold on to the whole head that it came in.
+type Id = Arc<[u8]>;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Caller {
+    Node(NodeId),
+    Unverified,
+}
+
 /// Whose each session is.
 struct Table {
-    /// The order is that of their use.
-    sessions: LruCache<Id, Session>,
+    /// With the time of their last use, and in that order.
+    sessions: LruCache<Id, (Caller, Instant)>,
     /// The sessions of each caller, in the same order.
     callers: HashMap<Caller, LruCache<Id, ()>>,
 }
 
-struct Session {
-    caller: Caller,
-    used: Instant,
-}
-
 impl Table {
-    /// The session, which counts as used, if it is this caller's.
+    /// Finds a session of this caller's, and counts that as use.
     fn find(&mut self, options: &Options, id: &[u8], caller: Caller) -> Result<Id, SessionRefused> {
         let now = Instant::now();
-        while let Some((oldest, session)) = self.sessions.peek_lru()
-            && now.duration_since(session.used) >= options.idle
+        while let Some((oldest, &(owner, used))) = self.sessions.peek_lru()
+            && now.duration_since(used) >= options.idle
         {
             let oldest = oldest.clone();
-            self.remove(&oldest);
+            self.remove(&oldest, owner);
         }
-        let owner = self.sessions.peek(id).ok_or(SessionRefused::Unknown)?.caller;
-        if owner != caller {
+        if self.sessions.peek(id).is_some_and(|(owner, _)| *owner != caller) {
             return Err(SessionRefused::Foreign);
         }
-        if let Some(sessions) = self.callers.get_mut(&caller) {
-            sessions.promote(id);
-        }
         let (id, session) = self.sessions.get_key_value_mut(id).ok_or(SessionRefused::Unknown)?;
-        session.used = now;
+        session.1 = now;
+        if let Some(own) = self.callers.get_mut(&caller) {
+            own.promote(id);
+        }
         Ok(id.clone())
     }
 
-    /// Makes the session this caller's. False if it is another's, and remains so.
+    /// Gives a session to this caller. False if it is another's, and remains so.
     fn bind(&mut self, options: &Options, id: &[u8], caller: Caller) -> bool {
         match self.find(options, id, caller) {
             Err(SessionRefused::Unknown) => {}
             found => return found.is_ok(),
         }
         let own = self.callers.get(&caller).filter(|own| own.len() >= options.sessions_per_caller);
-        let victim = match own {
-            Some(own) => own.peek_lru().map(|(id, ())| id.clone()),
-            None if self.sessions.len() >= options.sessions => {
-                self.sessions.peek_lru().map(|(id, _)| id.clone())
-            }
-            None => None,
+        let excess = match own.and_then(LruCache::peek_lru) {
+            Some((oldest, ())) => Some((oldest.clone(), caller)),
+            None if self.sessions.len() < options.sessions => None,
+            None => self.sessions.peek_lru().map(|(oldest, (owner, _))| (oldest.clone(), *owner)),
         };
-        if let Some(victim) = victim {
-            self.remove(&victim);
+        if let Some((oldest, owner)) = excess {
+            self.remove(&oldest, owner);
         }
         let id = Id::from(id);
         self.callers.entry(caller).or_insert_with(LruCache::unbounded).push(id.clone(), ());
-        self.sessions.push(id, Session { caller, used: Instant::now() });
+        self.sessions.push(id, (caller, Instant::now()));
         true
     }
 
-    fn forget(&mut self, id: &[u8], caller: Caller) {
-        if self.sessions.peek(id).is_some_and(|session| session.caller == caller) {
-            self.remove(id);
-        }
-    }
-
-    fn remove(&mut self, id: &[u8]) {
-        let Some(Session { caller, .. }) = self.sessions.pop(id) else { return };
-        if let Some(sessions) = self.callers.get_mut(&caller) {
-            sessions.pop(id);
-            if sessions.is_empty() {
+    /// Forgets a session, unless it is not this caller's any more.
+    fn remove(&mut self, id: &[u8], caller: Caller) {
+        if let Some(own) = self.callers.get_mut(&caller)
+            && own.pop(id).is_some()
+        {
+            if own.is_empty() {
                 self.callers.remove(&caller);
             }
-        }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            sessions: 65_536,
-            sessions_per_caller: 1024,
-            idle: Duration::from_secs(24 * 60 * 60),
-            unverified: false,
+            self.sessions.pop(id);
         }
     }
 }
@@ -361,8 +287,8 @@ impl Default for Table {
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.options.fmt(f)
+        f.debug_struct("Table").field("sessions", &self.sessions.len()).finish_non_exhaustive()
     }
 }

@@ -146,7 +146,7 @@ impl Offered {
         let Some(deadline) = opening.deadline else {
             return Err(Error::malformed("a request without a deadline"));
         };
-        if session.age(now).as_millis() > u128::from(deadline) {
+        if session.age(now) > Duration::from_millis(deadline) {
             return Err(Error::new(Code::Expired, "the request came after its deadline"));
         }
         let encoding = record.encoding();

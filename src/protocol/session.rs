@@ -148,7 +148,7 @@ impl Session {
     #[must_use]
     pub fn takes_streams(&self, now: Instant) -> bool {
         let age = self.age(now);
-        age.as_millis() <= u128::from(self.agreed.lifetime_secs) * 1000
+        age <= Duration::from_secs(self.agreed.lifetime_secs)
             && (self.is_confirmed() || self.agreed.side == Direction::Initiator || age <= PROVISIONAL)
             && self.is_live()
     }

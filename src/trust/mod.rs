@@ -15,6 +15,8 @@
 //! ```
 
 mod any_identity;
+mod first_use;
+mod known_peers;
 mod pinned;
 mod pre_shared;
 mod verified;
@@ -24,6 +26,8 @@ use std::sync::Arc;
 use crate::identity::NodeId;
 
 pub use any_identity::AnyIdentity;
+pub use first_use::{FirstUse, PeerChanged};
+pub use known_peers::{KnownPeer, KnownPeers};
 pub use pinned::Pinned;
 pub use pre_shared::PreShared;
 pub use verified::{SessionId, Verified};

@@ -5,7 +5,7 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_seal::{
     Config,
-    config::{Limits, Padding},
+    config::{Encoding, Limits, Padding},
     error::Code,
     telemetry::Metric,
 };

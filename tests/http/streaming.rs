@@ -176,7 +176,7 @@ async fn a_request_body_that_fails_is_an_error_for_both() {
         let (up, body) = channel();
         let request = Request::post(&live.uri).body(body).unwrap();
         let (http, mut arrived) = (live.http.clone(), live.arrived);
-        let call = tokio::spawn(async move { content(http.oneshot(request).await?.into_body()).await });
+        let call = tokio::spawn(async move { ask(&http, request).await });
         let (request, down) = arrived.recv().await.unwrap();
         let mut asked = request.into_body();
         up.send("one");
@@ -213,13 +213,13 @@ async fn dropping_the_response_body_drops_the_body_that_makes_it() {
 }
 
 #[tokio::test]
-async fn dropping_the_call_drops_the_servers_call_and_the_request_body() {
-    for (version, encoding) in EACH {
+async fn dropping_a_call_drops_the_servers_call() {
+    for each @ (version, encoding) in EACH {
         let sides = Sides::speaking(encoding);
         let (arrive, mut arrived) = mpsc::unbounded_channel();
-        let app = app(move |request| {
+        let app = app(move |_| {
             let (alive, end) = tokio::sync::oneshot::channel::<()>();
-            arrive.send((request, end)).unwrap();
+            arrive.send(end).unwrap();
             async move {
                 let _alive = alive;
                 std::future::pending().await
@@ -227,19 +227,34 @@ async fn dropping_the_call_drops_the_servers_call_and_the_request_body() {
         });
         let address = listen(sides.serve(app)).await;
         let http = sides.seal(connection(version));
-        let (tap, body) = channel();
-        let request = Request::post(format!("http://{address}/")).body(body).unwrap();
-        let call = tokio::spawn(ask_owned(http, request));
-        let (request, end) = arrived.recv().await.unwrap();
-        call.abort();
-        assert!(end.await.is_err(), "the server's future is gone");
-        tap.dropped().await;
-        assert!(content(request.into_body()).await.is_err(), "a request that broke off is no whole one");
+        for content in ["", "content"] {
+            let (http, request) = (http.clone(), post(&format!("http://{address}/"), content));
+            let call = tokio::spawn(async move { ask(&http, request).await });
+            let end = arrived.recv().await.unwrap();
+            call.abort();
+            assert!(end.await.is_err(), "{each:?}");
+        }
     }
 }
 
-async fn ask_owned(http: Http, request: Request<Body>) {
-    let _ = ask(&http, request).await;
+#[tokio::test]
+async fn dropping_a_call_drops_its_request_body_and_breaks_that_of_the_server() {
+    for each in EACH {
+        let mut live = Live::new(each).await;
+        let (up, body) = channel();
+        let request = Request::post(&live.uri).body(body).unwrap();
+        let (http, mut arrived) = (live.http.clone(), live.arrived);
+        let call = tokio::spawn(async move { http.oneshot(request).await.unwrap().into_body() });
+        let (request, down) = arrived.recv().await.unwrap();
+        let mut asked = request.into_body();
+        up.send("one");
+        assert_eq!(piece(&mut asked).await.unwrap().unwrap(), "one");
+        drop(call.await.unwrap());
+        down.dropped().await;
+        up.dropped().await;
+        assert!(piece(&mut asked).await.is_err(), "{each:?}: a request that broke off is no whole one");
+        live.arrived = arrived;
+    }
 }
 
 #[tokio::test(start_paused = true)]

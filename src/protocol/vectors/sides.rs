@@ -190,6 +190,7 @@ fn accept(vector: &At<'_>, hello: &[u8], th: &[u8; 32], encoding: Encoding, now:
         lifetime_secs: reply.at("expires_in").number(),
         pre_shared: psk.map(|psk| psk.id().into()),
         config,
+        trust_revision: 0,
     })
 }
 

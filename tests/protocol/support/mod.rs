@@ -26,9 +26,8 @@ use tower_seal::{
 };
 
 use self::{
-    hand::{Hello, Keys, Peer, Reply},
+    hand::{Hello, Peer, Reply},
     policy::Policy,
-    wire::Wire,
 };
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);

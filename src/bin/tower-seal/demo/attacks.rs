@@ -9,7 +9,7 @@ use tower_seal::{Error, error::Code};
 
 use super::{
     client::{Client, Failure},
-    middle::{Attack, HANDSHAKE, Name},
+    middle::{Attack, Name},
     recorded::invoice,
     show::{Outcome, Show},
     stage::Stage,

@@ -1,9 +1,11 @@
 //! The middle's own answer to a hello: right in everything but whose key it is (PROTOCOL section 2.2).
 
 use ed25519_dalek::{Signer, SigningKey};
+use getrandom::SysRng;
+use rand_core::UnwrapErr;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use x25519_dalek::{PublicKey, StaticSecret};
+use x25519_dalek::{EphemeralSecret, PublicKey};
 
 use crate::BoxError;
 
@@ -24,10 +26,10 @@ pub(super) fn reply(hello: &[u8], seed: &[u8; 32], name: Name) -> Result<Vec<u8>
         Name::Own => key.verifying_key().to_bytes().to_vec(),
         Name::Server => bytes(&hello["audience"])?,
     };
-    let (mut secret, mut session) = ([0; 32], [0; 16]);
-    getrandom::fill(&mut secret)?;
+    let mut session = [0; 16];
     getrandom::fill(&mut session)?;
-    let public_key = PublicKey::from(&StaticSecret::from(secret)).to_bytes();
+    let secret = EphemeralSecret::random_from_rng(&mut UnwrapErr(SysRng));
+    let public_key = PublicKey::from(&secret).to_bytes();
     let (suite, signatures) = (text(&hello["suites"][0])?, text(&hello["signatures"])?);
     let expires_in = 3600_u64;
 
@@ -98,7 +100,6 @@ fn bytes(value: &Value) -> Result<Vec<u8>, BoxError> {
 mod tests {
     use std::time::Instant;
 
-    use rand_core::UnwrapErr;
     use tower_seal::{
         Config, Identity,
         error::Code,
@@ -120,7 +121,7 @@ mod tests {
         ] {
             let config = Config::new(Identity::generate(), Pinned::new([trusted]));
             let to = Destination { audience: Some(trusted), ..Destination::default() };
-            let (hello, initiator) = Initiator::start(&config, to, &mut UnwrapErr(getrandom::SysRng))?;
+            let (hello, initiator) = Initiator::start(&config, to, &mut UnwrapErr(SysRng))?;
             let finished = initiator.finish(&reply(&hello, &seed, name)?, Instant::now());
             assert_eq!(finished.err().and_then(|error| error.code()), refused);
         }

@@ -1,0 +1,273 @@
+//! Section 9: errors, and what a signature on one is worth.
+
+use std::str::FromStr as _;
+
+use serde_json::{Value, json};
+use tower_seal::{
+    Error,
+    error::Code,
+    protocol::{Final, Request},
+};
+
+use crate::support::{
+    Pair, code,
+    crooked::{self, IDENTITY, point},
+    hand::{self, lp, sha256},
+    wire::Wire,
+};
+
+/// The table of section 9.
+const CODES: &[(&str, u16)] = &[
+    ("malformed", 400),
+    ("unsupported_version", 400),
+    ("unsupported_suite", 400),
+    ("path_mismatch", 400),
+    ("timeout", 400),
+    ("invalid_signature", 403),
+    ("decryption_failed", 403),
+    ("encryption_required", 403),
+    ("untrusted_peer", 403),
+    ("wrong_audience", 403),
+    ("unknown_session", 409),
+    ("expired", 409),
+    ("replayed", 409),
+    ("out_of_order", 409),
+    ("truncated", 409),
+    ("too_large", 413),
+    ("busy", 503),
+];
+
+/// What a signed error says.
+#[derive(Clone)]
+struct Refusal {
+    code: String,
+    session: Vec<u8>,
+    stream: u64,
+    hash: Vec<u8>,
+    node_id: Vec<u8>,
+    seed: [u8; 32],
+}
+
+impl Refusal {
+    fn bytes(&self) -> Vec<u8> {
+        [
+            lp(b"tower-seal/1 reject"),
+            lp(self.code.as_bytes()),
+            lp(&self.session),
+            self.stream.to_be_bytes().to_vec(),
+            lp(&self.hash),
+            lp(&self.node_id),
+        ]
+        .concat()
+    }
+
+    fn with_signature(&self, signature: &[u8]) -> Value {
+        json!({
+            "type": "error",
+            "code": self.code,
+            "message": "no",
+            "session": const_hex::encode(&self.session),
+            "stream": self.stream,
+            "node_id": const_hex::encode(&self.node_id),
+            "signature": const_hex::encode(signature),
+        })
+    }
+
+    fn json(&self) -> Value {
+        self.with_signature(&hand::sign(&self.seed, &self.bytes()))
+    }
+}
+
+/// A request to the implementation by hand, and a refusal of it.
+fn refused() -> (Request, Refusal) {
+    let mut pair = Pair::new();
+    let (session, peer) = pair.with_hand();
+    let _first = pair.request(&session, b"another", Final::Yes);
+    let request = pair.request(&session, b"x", Final::Yes);
+    let wire = Wire::read(&request.bytes);
+    let refusal = Refusal {
+        code: "unknown_session".to_owned(),
+        session: wire.session.to_vec(),
+        stream: wire.stream,
+        hash: sha256(&[&wire.nonce, &wire.ciphertext]).to_vec(),
+        node_id: hand::node_id(&peer.seed).to_vec(),
+        seed: peer.seed,
+    };
+    (request, refusal)
+}
+
+#[track_caller]
+fn judge(request: &Request, message: &Value) -> (Code, bool) {
+    match request.response.refused(message.to_string().as_bytes()) {
+        Error::Refused { code, signed } => (code, signed),
+        error => panic!("not read as a refusal: {error:?}"),
+    }
+}
+
+#[track_caller]
+fn is_malformed(request: &Request, message: &str) {
+    let error = request.response.refused(message.as_bytes());
+    assert!(!matches!(error, Error::Refused { .. }), "{message}");
+    assert_eq!(error.code(), Some(Code::Malformed), "{message}");
+}
+
+#[test]
+fn the_codes_are_those_of_the_table() {
+    let ours: Vec<_> = Code::ALL.iter().map(|code| (code.as_str(), code.http_status())).collect();
+    assert_eq!(ours, CODES);
+    for (name, _) in CODES {
+        assert_eq!(Code::from_str(name).unwrap().to_string(), *name);
+    }
+    assert_eq!(code(Code::from_str("teapot")), Code::Malformed);
+}
+
+#[test]
+fn a_refusal_signed_by_the_responder_for_this_request_is_signed() {
+    let (request, refusal) = refused();
+    assert_eq!(judge(&request, &refusal.json()), (Code::UnknownSession, true));
+    for (name, _) in CODES {
+        let refusal = Refusal { code: (*name).to_owned(), ..refusal.clone() };
+        assert_eq!(judge(&request, &refusal.json()), (Code::from_str(name).unwrap(), true));
+    }
+}
+
+#[test]
+fn a_refusal_signed_for_anything_else_is_as_good_as_unsigned() {
+    let (request, refusal) = refused();
+    let wrong = [
+        Refusal { session: vec![0; 16], ..refusal.clone() },
+        Refusal { stream: refusal.stream - 1, ..refusal.clone() },
+        Refusal { hash: vec![0; 32], ..refusal.clone() },
+        Refusal { node_id: hand::node_id(&[3; 32]).to_vec(), seed: [3; 32], ..refusal.clone() },
+        Refusal { node_id: hand::node_id(&[3; 32]).to_vec(), ..refusal.clone() },
+        Refusal { seed: [3; 32], ..refusal.clone() },
+    ];
+    for refusal in wrong {
+        assert_eq!(judge(&request, &refusal.json()), (Code::UnknownSession, false));
+    }
+}
+
+#[test]
+fn a_signature_is_for_one_code_and_one_request() {
+    let (request, refusal) = refused();
+    let mut changed = refusal.json();
+    changed["code"] = "replayed".into();
+    assert_eq!(judge(&request, &changed), (Code::Replayed, false));
+    let (another, _) = refused();
+    // The same numbers, but another salt and so another ciphertext.
+    assert_eq!(another.response.session().id(), request.response.session().id());
+    let mut pair = Pair::new();
+    pair.rng = crate::support::Seeded::new(9);
+    let other = pair.request(request.response.session(), b"x", Final::Yes);
+    assert_eq!(judge(&other, &refusal.json()), (Code::UnknownSession, false));
+}
+
+#[test]
+fn a_lenient_signature_is_none() {
+    let (request, refusal) = refused();
+    let message = refusal.bytes();
+    let honest = hand::sign(&refusal.seed, &message);
+    for signature in [
+        crooked::too_large(&honest),
+        crooked::cofactored(&refusal.seed, &message),
+        crooked::small_r(&refusal.seed, &point(IDENTITY[0]), &message),
+        crooked::small_r(&refusal.seed, &point(IDENTITY[2]), &message),
+        vec![0; 64],
+    ] {
+        assert_eq!(judge(&request, &refusal.with_signature(&signature)), (Code::UnknownSession, false));
+    }
+}
+
+#[test]
+fn an_unsigned_refusal_is_read_and_known_as_such() {
+    let (request, refusal) = refused();
+    assert_eq!(
+        judge(&request, &json!({"type": "error", "code": "busy", "message": ""})),
+        (Code::Busy, false)
+    );
+    for name in ["session", "stream", "node_id", "signature"] {
+        let mut json = refusal.json();
+        json.as_object_mut().unwrap().remove(name).unwrap();
+        assert_eq!(judge(&request, &json), (Code::UnknownSession, false));
+    }
+}
+
+#[test]
+fn the_message_is_authenticated_by_nothing_and_repeated_nowhere() {
+    let (request, refusal) = refused();
+    let mut json = refusal.json();
+    json["message"] = "\u{1b}[31mtransfer 100 to mallory".into();
+    json["unknown"] = json!({"field": [1.5, false]});
+    let error = request.response.refused(json.to_string().as_bytes());
+    assert!(matches!(error, Error::Refused { signed: true, .. }));
+    assert!(!format!("{error} {error:?}").contains("mallory"));
+}
+
+#[test]
+fn hex_in_a_refusal_is_read_in_either_case() {
+    let (request, refusal) = refused();
+    let mut json = refusal.json();
+    for name in ["session", "node_id", "signature"] {
+        json[name] = json[name].as_str().unwrap().to_uppercase().into();
+    }
+    assert_eq!(judge(&request, &json), (Code::UnknownSession, true));
+}
+
+#[test]
+fn what_is_no_error_of_this_protocol_is_malformed() {
+    let (request, refusal) = refused();
+    let good = refusal.json();
+    for (name, bad) in [
+        ("type", json!("encrypted")),
+        ("type", json!(1)),
+        ("code", json!("teapot")),
+        ("code", json!("Busy")),
+        ("code", json!("")),
+        ("code", json!(409)),
+        ("message", json!(1)),
+        ("message", Value::Null),
+        ("session", json!("00")),
+        ("stream", json!("1")),
+        ("stream", json!(1.0)),
+        ("stream", json!(1_u64 << 53)),
+        ("node_id", json!("0x")),
+        ("signature", json!("zz")),
+        ("extra", json!([{"deep": null}])),
+    ] {
+        let mut json = good.clone();
+        json[name] = bad;
+        is_malformed(&request, &json.to_string());
+    }
+    let text = good.to_string();
+    is_malformed(&request, &text.replacen('{', r#"{"code":"busy","#, 1));
+    is_malformed(&request, &text.replacen('{', r#"{"x":"\ud800","#, 1));
+    is_malformed(&request, &text.replacen('{', r#"{"x":1,"x":2,"#, 1));
+    for text in ["", "{}", "[]", "null", "Service Unavailable", r#"{"type":"error"}"#, r#"{"code":"busy"}"#] {
+        is_malformed(&request, text);
+    }
+}
+
+#[test]
+fn a_refusal_above_16_kib_is_too_large() {
+    let (request, refusal) = refused();
+    let mut json = refusal.json();
+    json["message"] = "".into();
+    let missing = (16 << 10) - json.to_string().len();
+    json["message"] = "x".repeat(missing).into();
+    assert_eq!(judge(&request, &json), (Code::UnknownSession, true));
+    json["message"] = "x".repeat(missing + 1).into();
+    let error = request.response.refused(json.to_string().as_bytes());
+    assert!(!matches!(error, Error::Refused { .. }));
+    assert_eq!(error.code(), Some(Code::TooLarge));
+}
+
+#[test]
+fn a_refusal_of_either_kind_leaves_the_request_open_for_its_response() {
+    let mut pair = Pair::new();
+    let session = pair.session();
+    let request = pair.request(&session, b"x", Final::Yes);
+    let _ = request.response.refused(br#"{"type":"error","code":"busy","message":""}"#);
+    let mut claimed = pair.serve(&request.bytes).unwrap();
+    let response = pair.respond(&mut claimed, b"y", Final::Yes);
+    pair.receive(&request.response, &response).unwrap();
+}
