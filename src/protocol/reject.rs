@@ -89,14 +89,13 @@ impl Refusal {
         let code = object.required("code")?.string()?.parse()?;
         object.optional("message").map(Value::string).transpose()?;
         let fields = ["session", "stream", "node_id", "signature"].map(|name| object.optional(name));
-        // A signature that cannot be read is as good as none.
         let signature = match fields {
-            [Some(session), Some(stream), Some(node_id), Some(signature)] => (|| {
-                let (session, node_id) = (session.hex().ok()?, node_id.hex().ok()?);
-                let signature = Signature(signature.hex().ok()?);
-                let stream = stream.integer().ok()?;
-                Some((SessionId::from_bytes(session), stream, NodeId::from_bytes(node_id), signature))
-            })(),
+            [Some(session), Some(stream), Some(node_id), Some(signature)] => Some((
+                SessionId::from_bytes(session.hex()?),
+                stream.integer()?,
+                NodeId::from_bytes(node_id.hex()?),
+                Signature(signature.hex()?),
+            )),
             _ => None,
         };
         Ok(Refusal { code, signature })

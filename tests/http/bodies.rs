@@ -28,11 +28,11 @@ async fn content_of_any_size_goes_both_ways_over_each_wire() {
         let sides = Sides::speaking(encoding);
         let http = sides.seal(connection(version));
         // Unoptimised ciphers are slow.
-        let large = if (version == Version::Http2) == (encoding == Encoding::Json) { 3 * MIB } else { 2 * PIECE };
-        for (app, lengths) in [
-            (echo(), &[0, 1, PIECE - 1, PIECE, PIECE + 1][..]),
-            (pass_through(), &[0, 1, PIECE, large + 5]),
-        ] {
+        let large =
+            if (version == Version::Http2) == (encoding == Encoding::Json) { 3 * MIB } else { 2 * PIECE };
+        for (app, lengths) in
+            [(echo(), &[0, 1, PIECE - 1, PIECE, PIECE + 1][..]), (pass_through(), &[0, 1, PIECE, large + 5])]
+        {
             let address = listen(sides.serve(app)).await;
             for &length in lengths {
                 let content = pattern(length);

@@ -8,4 +8,6 @@ mod support;
 
 mod bodies;
 mod carriage;
+mod handshakes;
+mod renewal;
 mod streaming;

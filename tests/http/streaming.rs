@@ -239,21 +239,24 @@ async fn dropping_a_call_drops_the_servers_call() {
 
 #[tokio::test]
 async fn dropping_a_call_drops_its_request_body_and_breaks_that_of_the_server() {
-    for each in EACH {
-        let mut live = Live::new(each).await;
+    for each @ (version, encoding) in EACH {
+        let sides = Sides::speaking(encoding);
+        let (arrive, mut arrived) = mpsc::unbounded_channel();
+        let app = app(move |request| {
+            arrive.send(request).unwrap();
+            std::future::pending()
+        });
+        let address = listen(sides.serve(app)).await;
+        let http = sides.seal(connection(version));
         let (up, body) = channel();
-        let request = Request::post(&live.uri).body(body).unwrap();
-        let (http, mut arrived) = (live.http.clone(), live.arrived);
-        let call = tokio::spawn(async move { http.oneshot(request).await.unwrap().into_body() });
-        let (request, down) = arrived.recv().await.unwrap();
-        let mut asked = request.into_body();
+        let request = Request::post(format!("http://{address}/")).body(body).unwrap();
+        let call = tokio::spawn(async move { ask(&http, request).await });
+        let mut asked = arrived.recv().await.unwrap().into_body();
         up.send("one");
         assert_eq!(piece(&mut asked).await.unwrap().unwrap(), "one");
-        drop(call.await.unwrap());
-        down.dropped().await;
+        call.abort();
         up.dropped().await;
         assert!(piece(&mut asked).await.is_err(), "{each:?}: a request that broke off is no whole one");
-        live.arrived = arrived;
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc as std_mpsc,
     },
@@ -218,7 +218,7 @@ impl Count {
     }
 }
 
-/// Closed until it is opened, and then open for good.
+/// Shut at first.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<watch::Sender<bool>>);
 
@@ -231,8 +231,38 @@ impl Gate {
         self.0.send_replace(true);
     }
 
+    pub(crate) fn shut(&self) {
+        self.0.send_replace(false);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        *self.0.borrow()
+    }
+
     pub(crate) async fn pass(&self) {
         self.0.subscribe().wait_for(|open| *open).await.unwrap();
+    }
+}
+
+/// A wire that can be led elsewhere, as to a server that has been started anew.
+#[derive(Clone)]
+pub(crate) struct Switch(Arc<Mutex<Wire>>);
+
+impl Switch {
+    pub(crate) fn new(wire: Wire) -> Self {
+        Switch(Arc::new(Mutex::new(wire)))
+    }
+
+    pub(crate) fn to(&self, wire: Wire) {
+        *self.0.lock().unwrap() = wire;
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        let switch = self.clone();
+        Wire::new(service_fn(move |request| {
+            let wire = switch.0.lock().unwrap().clone();
+            wire.oneshot(request)
+        }))
     }
 }
 
@@ -358,4 +388,14 @@ pub(crate) async fn ask(http: &Http, request: Request<Body>) -> Result<(u16, Byt
     let response = http.clone().oneshot(request).await?;
     let status = response.status().as_u16();
     Ok((status, content(response.into_body()).await.map_err(|error| reason::<()>(Err(error)))?))
+}
+
+/// Lets `future` come as far as it can by itself, which is not to its end.
+pub(crate) async fn begin<F: Future + Unpin>(future: &mut F) {
+    let mut future = std::pin::Pin::new(future);
+    std::future::poll_fn(|cx| {
+        assert!(future.as_mut().poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
 }

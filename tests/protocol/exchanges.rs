@@ -244,7 +244,7 @@ fn two_responses_to_one_request_share_no_keys_and_both_open() {
     let (session, _) = (pair.session(), replica.session());
     replica.rng = Seeded::new(2);
     let request = pair.request(&session, b"?", Final::Yes);
-    let mut respond = |server: &mut Pair| {
+    let respond = |server: &mut Pair| {
         let mut claimed = server.serve(&request.bytes).unwrap();
         server.respond(&mut claimed, b"the same answer", Final::Yes)
     };

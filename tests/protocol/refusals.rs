@@ -193,6 +193,27 @@ fn an_unsigned_refusal_is_read_and_known_as_such() {
 }
 
 #[test]
+fn a_signature_that_cannot_be_read_is_none() {
+    let (request, refusal) = refused();
+    let good = refusal.json();
+    for (name, bad) in [
+        ("session", json!("00")),
+        ("stream", json!("2")),
+        ("stream", json!(2.0)),
+        ("stream", json!(1_u64 << 53)),
+        ("node_id", json!(format!("0x{}", const_hex::encode(&refusal.node_id)))),
+        ("node_id", json!({})),
+        ("signature", json!("zz")),
+        ("signature", json!(format!("{}00", good["signature"].as_str().unwrap()))),
+    ] {
+        let mut json = good.clone();
+        json[name] = bad;
+        let error = request.response.refused(json.to_string().as_bytes());
+        assert!(!matches!(error, Error::Refused { signed: true, .. }), "{name}");
+    }
+}
+
+#[test]
 fn the_message_is_authenticated_by_nothing_and_repeated_nowhere() {
     let (request, refusal) = refused();
     let mut json = refusal.json();
@@ -226,12 +247,7 @@ fn what_is_no_error_of_this_protocol_is_malformed() {
         ("code", json!(409)),
         ("message", json!(1)),
         ("message", Value::Null),
-        ("session", json!("00")),
-        ("stream", json!("1")),
-        ("stream", json!(1.0)),
-        ("stream", json!(1_u64 << 53)),
-        ("node_id", json!("0x")),
-        ("signature", json!("zz")),
+        ("signature", Value::Null),
         ("extra", json!([{"deep": null}])),
     ] {
         let mut json = good.clone();

@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::{identity, peers, proxy, serve};
+
 /// End-to-end encrypted and signed JSON-RPC and MCP.
 ///
 /// tower-seal puts every message of an MCP client and server into an envelope that only the two of them can
@@ -10,9 +12,16 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "tower-seal", version, subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "Environment:
-  RUST_LOG              what is logged to stderr, such as `info` or `tower_seal=debug` [default: warn]
+  RUST_LOG              what is logged to stderr, such as `info` or `tower_seal=debug` [default: warn,rmcp=off]
   NO_COLOR              no colours, whatever the terminal
-  TOWER_SEAL_PLAINTEXT  1 turns all protection off, for tests")]
+  TOWER_SEAL_PLAINTEXT  1 turns all protection off, for tests
+
+Exit status:
+  0  done, or told to stop
+  1  something did not work, or a claim of the demo did not hold
+  2  the command line cannot work
+  3  a file of keys, peers or certificates cannot be used
+  4  an address cannot be listened on")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -26,4 +35,34 @@ pub(crate) enum Command {
     /// ports, and shows what each of them sees. Every claim is checked as it is made: the exit status is 1 if
     /// one does not hold. With TOWER_SEAL_PLAINTEXT=1, where none can hold, it shows what the middle gets then.
     Demo,
+
+    /// Prints this machine's node id, making its key on first use
+    ///
+    /// It is what the other side gives as --allow or --peer.
+    Id(identity::Options),
+
+    /// Puts an existing HTTP MCP server behind the seal
+    ///
+    /// Its first line on stdout is `tower-seal serve: node <64 hex> listening on http://IP:PORT`. The upstream
+    /// gets the caller's node id in the field `tower-seal-peer`. SIGTERM and Ctrl-C let streams run on for 10 s.
+    Serve(Box<serve::Options>),
+
+    /// Reaches a sealed server: plain HTTP here, sealed to URL
+    ///
+    /// Its first line on stdout is `tower-seal proxy: node <64 hex> listening on http://IP:PORT`. Requests go to
+    /// URL with their path appended. Where the far side cannot be reached or trusted, the answer is 502, and
+    /// says what to do.
+    Proxy(Box<proxy::Options>),
+
+    /// Shows and edits the keys that were learned with --first-use
+    Peers(peers::Options),
+
+    /// Prints a script of completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+
+    /// Prints the manual page
+    Man,
 }

@@ -1,7 +1,17 @@
 //! `tower-seal`, the command-line tool: one file per subcommand, which sees the crate's public API only.
 
 mod args;
+mod common;
+mod daemon;
 mod demo;
+mod failure;
+mod identity;
+mod metrics;
+mod peers;
+mod problem;
+mod proxy;
+mod serve;
+mod upstream;
 
 use std::{
     env,
@@ -10,10 +20,12 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use args::{Args, Command};
+use common::LogFormat;
+use failure::Failure;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -21,26 +33,48 @@ type BoxError = Box<dyn Error + Send + Sync>;
 async fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = async {
-        log()?;
+        let format = match &args.command {
+            Command::Serve(options) => options.common.log,
+            Command::Proxy(options) => options.common.log,
+            _ => LogFormat::Text,
+        };
+        log(format)?;
         match args.command {
-            Command::Demo => demo::run().await,
+            Command::Demo => return demo::run().await,
+            Command::Id(options) => identity::run(&options)?,
+            Command::Serve(options) => serve::run(*options).await?,
+            Command::Proxy(options) => proxy::run(*options).await?,
+            Command::Peers(options) => peers::run(options)?,
+            Command::Completions { shell } => {
+                let name = env!("CARGO_PKG_NAME");
+                clap_complete::generate(shell, &mut Args::command(), name, &mut io::stdout());
+            }
+            Command::Man => clap_mangen::Man::new(Args::command()).render(&mut io::stdout())?,
         }
+        Ok(ExitCode::SUCCESS)
     };
     outcome.await.unwrap_or_else(|error: BoxError| {
         complain(&*error);
-        ExitCode::FAILURE
+        error.downcast_ref::<Failure>().map_or(ExitCode::FAILURE, |failure| failure.exit.into())
     })
 }
 
-/// What the layers and rmcp log goes to stderr: warnings, or what `RUST_LOG` names.
-fn log() -> Result<(), BoxError> {
+/// What is logged unless `RUST_LOG` says otherwise. rmcp logs as errors what it returns, too.
+const LOGGED: &str = "warn,rmcp=off";
+
+/// Logs to stderr what the layers and the libraries have to say.
+fn log(format: LogFormat) -> Result<(), BoxError> {
     let wanted = env::var("RUST_LOG").unwrap_or_default();
-    let wanted = if wanted.trim().is_empty() { "warn" } else { &wanted };
+    let wanted = if wanted.trim().is_empty() { LOGGED } else { &wanted };
     let filter: Targets = wanted
         .parse()
         .map_err(|error| format!("RUST_LOG is not a list such as `info,tower_seal=debug`: {error}"))?;
     let colours = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours);
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
     tracing_subscriber::registry().with(lines).with(filter).try_init()?;
     Ok(())
 }

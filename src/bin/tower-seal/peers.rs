@@ -2,14 +2,43 @@
 
 use std::path::PathBuf;
 
-use tower_seal::trust::KnownPeers;
+use tower_seal::{NodeId, trust::KnownPeers};
 
 use crate::{
-    args::{PeersArgs, PeersCommand},
     daemon,
     failure::{Exit, Failure},
     identity,
 };
+
+/// The options of `peers`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The file of known peers [default: known_peers in the user's data folder]
+    #[arg(long, value_name = "FILE", global = true)]
+    peers: Option<PathBuf>,
+
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Prints the known peers: an origin and a node id a line
+    List,
+    /// Forgets who is at an origin, so that the next key seen there is learned
+    Forget {
+        /// Such as https://example.com
+        origin: String,
+    },
+    /// Writes down who is at an origin
+    Trust {
+        /// Such as https://example.com
+        origin: String,
+        /// What `tower-seal serve` prints there
+        #[arg(value_parser = identity::parse_node_id)]
+        node_id: NodeId,
+    },
+}
 
 /// The file, where none is named.
 pub(crate) fn path(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
@@ -19,24 +48,27 @@ pub(crate) fn path(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
-pub(crate) fn run(args: PeersArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: Options) -> Result<(), Failure> {
     let path = path(args.peers)?;
     let known = KnownPeers::open(&path)?;
-    match args.command {
-        PeersCommand::List => {
-            for (origin, node) in known.list()? {
-                daemon::announce(&format!("{origin} {node}"))?;
+    match args.action {
+        Action::List => {
+            for peer in known.list()? {
+                daemon::announce(&format!("{} {}", peer.origin, peer.node_id))?;
             }
             Ok(())
         }
-        PeersCommand::Forget { origin } => {
+        Action::Forget { origin } => {
             if known.forget(&origin)? {
-                return daemon::announce(&format!("{origin} is forgotten: the next key seen there is learned"));
+                return daemon::announce(&format!(
+                    "{origin} is forgotten: the next key seen there is learned"
+                ));
             }
-            let sentence = format!("{}: nothing is known of {origin}; see `tower-seal peers list`", path.display());
+            let sentence =
+                format!("{}: nothing is known of {origin}; see `tower-seal peers list`", path.display());
             Err(Failure::new(Exit::Failed, sentence))
         }
-        PeersCommand::Trust { origin, node_id } => {
+        Action::Trust { origin, node_id } => {
             known.trust(&origin, node_id)?;
             daemon::announce(&format!("{origin} is {node_id}"))
         }

@@ -2,17 +2,20 @@
 
 use std::{
     convert::Infallible,
+    path::PathBuf,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use clap::ValueEnum;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{Request, Response, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_layer::Layer as _;
 use tower_seal::{
-    Config, Error,
+    Config, NodeId,
+    config::{Encoding, Signatures},
     http::{Seal, SealLayer},
     mcp::Repeatable,
     trust::{FirstUse, KnownPeers, Pinned},
@@ -20,30 +23,92 @@ use tower_seal::{
 use tower_service::Service;
 
 use crate::{
-    args::ProxyArgs,
+    common::Common,
     daemon,
-    failure::Failure,
+    failure::{Exit, Failure},
     identity, metrics, peers, problem,
     upstream::{AnyBody, Base, Http},
 };
 
-pub(crate) async fn run(args: ProxyArgs) -> Result<(), Failure> {
+/// The options of `proxy`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// The node id that `tower-seal serve` prints there
+    #[arg(long, value_name = "NODE_ID", value_parser = identity::parse_node_id, conflicts_with = "first_use")]
+    peer: Option<NodeId>,
+
+    /// Trust whoever answers at URL first, and nobody else there from then on, as ssh does
+    #[arg(long)]
+    first_use: bool,
+
+    /// The file of known peers [default: known_peers in the user's data folder]
+    #[arg(long, value_name = "FILE", requires = "first_use")]
+    peers: Option<PathBuf>,
+
+    /// How messages are written
+    #[arg(long, value_name = "ENCODING", default_value = "binary")]
+    encoding: EncodingArg,
+
+    /// Which messages are signed
+    #[arg(long, value_name = "WHICH", default_value = "every")]
+    signatures: SignaturesArg,
+
+    /// Where `tower-seal serve` is: http(s)://HOST[:PORT][/PREFIX]
+    #[arg(value_name = "URL", value_parser = Base::parse)]
+    url: Base,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EncodingArg {
+    /// Text, twice the size, for middles that insist on it
+    Json,
+    /// Compact
+    Binary,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SignaturesArg {
+    /// Each message, as proof for others too
+    Every,
+    /// Until both sides are known to be there; faster
+    Handshake,
+}
+
+pub(crate) async fn run(args: Options) -> Result<(), Failure> {
+    let plaintext = args.common.plaintext;
+    if args.peer.is_none() && !args.first_use && !plaintext {
+        return Err(Failure::new(
+            Exit::Usage,
+            "whom to trust at the URL? Give --peer NODE_ID, which `tower-seal serve` prints there, or --first-use",
+        ));
+    }
     let identity = identity::load(args.common.identity.as_deref())?;
     let node = identity.node_id();
-    let first_use = match &args.peer[..] {
-        [] if args.first_use => Some(Arc::new(FirstUse::new(KnownPeers::open(peers::path(args.peers)?)?))),
-        _ => None,
+    let (config, first_use) = match args.peer {
+        _ if plaintext => (Config::plaintext(), None),
+        Some(peer) => (Config::new(identity, Pinned::new([peer])), None),
+        None => {
+            let first_use = Arc::new(FirstUse::new(KnownPeers::open(peers::path(args.peers)?)?)?);
+            (Config::new(identity, first_use.clone()), Some(first_use))
+        }
     };
-    let config = match (&first_use, args.common.is_plaintext()) {
-        (_, true) => Config::plaintext(),
-        (Some(first_use), _) => Config::new(identity, first_use.clone()),
-        (None, _) => Config::new(identity, Pinned::new(args.peer.iter().copied())),
-    };
-    let config = config.encoding(args.encoding.into()).signatures(args.signatures.into());
+    let config = config
+        .encoding(match args.encoding {
+            EncodingArg::Json => Encoding::Json,
+            EncodingArg::Binary => Encoding::Binary,
+        })
+        .signatures(match args.signatures {
+            SignaturesArg::Every => Signatures::Every,
+            SignaturesArg::Handshake => Signatures::Handshake,
+        });
 
     // What can do no harm is sent again when the far side has lost the session, after a restart say.
     let seal = SealLayer::new(config.clone()).repeat_if(Repeatable::new().into_predicate());
-    let service = Proxy { seal: seal.layer(Http::new(args.common.ca.as_deref())?), base: args.url, first_use };
+    let service =
+        Proxy { seal: seal.layer(Http::new(args.common.ca.as_deref())?), base: args.url, first_use };
 
     let (listener, address) = daemon::listen(args.common.listen).await?;
     metrics::serve(args.common.metrics, config).await?;
@@ -86,7 +151,8 @@ impl Service<Request<Incoming>> for Proxy {
                 Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
                 Err(error) => {
                     tracing::warn!(url = %base, error = %error, "a request failed");
-                    problem::of(&error, &base.to_string(), conflict(first_use.as_deref(), &base, &error))
+                    let changed = first_use.and_then(|first_use| first_use.explain(&base.origin(), &error));
+                    problem::of(&error, &base.to_string(), changed.map(|changed| changed.to_string()))
                 }
             })
         }

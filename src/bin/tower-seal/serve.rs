@@ -7,16 +7,21 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderName, HeaderValue, Request, Response, header, uri::Authority};
 use http_body::Body;
 use http_body_util::BodyExt as _;
 use tower_layer::Layer as _;
-use tower_seal::{Config, Verified, http::UnsealLayer, mcp::BindSessionsLayer, trust::{AnyIdentity, Pinned}};
+use tower_seal::{
+    Config, NodeId, Verified,
+    http::UnsealLayer,
+    mcp::BindSessionsLayer,
+    trust::{AnyIdentity, Pinned},
+};
 use tower_service::Service;
 
 use crate::{
     BoxError,
-    args::ServeArgs,
+    common::Common,
     daemon,
     failure::{Exit, Failure},
     identity, metrics, problem,
@@ -26,10 +31,53 @@ use crate::{
 /// Tells the upstream who calls.
 const PEER: HeaderName = HeaderName::from_static("tower-seal-peer");
 
-pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+/// The options of `serve`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// The server to wrap: http(s)://HOST[:PORT][/PREFIX]
+    #[arg(long, value_name = "URL", value_parser = Base::parse)]
+    upstream: Base,
+
+    /// Who may call: the node ids that `tower-seal id` prints on the clients' machines
+    #[arg(long, value_name = "NODE_ID", num_args = 1.., value_parser = identity::parse_node_id, conflicts_with = "allow_anyone")]
+    allow: Vec<NodeId>,
+
+    /// Everybody may call; the upstream decides by the field `tower-seal-peer`
+    #[arg(long)]
+    allow_anyone: bool,
+
+    /// The host that the upstream is told, in place of the client's
+    #[arg(long, value_name = "NAME", value_parser = host_value)]
+    upstream_host: Option<HeaderValue>,
+
+    /// The prefix, such as /tools, that a gateway in front strips from paths
+    #[arg(long, value_name = "PATH")]
+    strip_prefix: Option<String>,
+
+    /// Serve only this authority, such as example.com:8443; may be repeated [default: any]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    authority: Vec<Authority>,
+}
+
+fn host_value(name: &str) -> Result<HeaderValue, String> {
+    let authority: Authority = name.parse().map_err(|error| format!("{error}"))?;
+    HeaderValue::from_str(authority.as_str()).map_err(|error| format!("{error}"))
+}
+
+pub(crate) async fn run(args: Options) -> Result<(), Failure> {
+    let plaintext = args.common.plaintext;
+    if args.allow.is_empty() && !args.allow_anyone && !plaintext {
+        return Err(Failure::new(
+            Exit::Usage,
+            "who may call? Give --allow NODE_ID, which `tower-seal id` prints on the client's machine, or \
+             --allow-anyone",
+        ));
+    }
     let identity = identity::load(args.common.identity.as_deref())?;
     let node = identity.node_id();
-    let plaintext = args.common.is_plaintext();
     let config = if plaintext {
         Config::plaintext()
     } else if args.allow_anyone {
@@ -49,7 +97,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     if plaintext {
         bind = bind.dangerously_allow_unverified();
     }
-    let upstream = Upstream { http: Http::new(args.common.ca.as_deref())?, base: args.upstream, host: args.upstream_host };
+    let upstream = Upstream {
+        http: Http::new(args.common.ca.as_deref())?,
+        base: args.upstream,
+        host: args.upstream_host,
+    };
     let service = seal.layer(bind.layer(upstream));
 
     let (listener, address) = daemon::listen(args.common.listen).await?;
@@ -95,7 +147,9 @@ where
         async move {
             let url = match url {
                 Ok(url) => url,
-                Err(error) => return Ok(problem::respond("malformed", &format!("the path cannot be sent on: {error}"))),
+                Err(error) => {
+                    return Ok(problem::respond("malformed", &format!("the path cannot be sent on: {error}")));
+                }
             };
             *request.uri_mut() = url;
             *request.extensions_mut() = http::Extensions::new();
@@ -105,23 +159,13 @@ where
                     tracing::warn!(upstream = base, error = %error, "the upstream does not answer");
                     Ok(problem::respond(
                         "upstream_unreachable",
-                        &format!("The server behind tower-seal, {base}, does not answer: check that it runs."),
+                        &format!(
+                            "The server behind tower-seal, {base}, does not answer: check that it runs."
+                        ),
                     ))
                 }
             }
         }
         .boxed()
     }
-}
-
-/// Refuses a command line that says nothing, or two things, about who may call.
-pub(crate) fn check(args: &ServeArgs) -> Result<(), Failure> {
-    if args.allow.is_empty() && !args.allow_anyone && !args.common.is_plaintext() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "who may call? Give --allow NODE_ID (which `tower-seal id` prints on the client's machine), or \
-             --allow-anyone",
-        ));
-    }
-    Ok(())
 }

@@ -128,6 +128,12 @@ impl Base {
         Ok(Base { uri, prefix })
     }
 
+    /// `scheme://authority`.
+    pub(crate) fn origin(&self) -> String {
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        format!("{}://{authority}", self.uri.scheme_str().unwrap_or("http"))
+    }
+
     /// The URL for a path with its query.
     pub(crate) fn join(&self, path: &Uri) -> Result<Uri, http::Error> {
         let path = path.path_and_query().map_or("/", PathAndQuery::as_str);

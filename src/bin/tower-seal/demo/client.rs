@@ -98,31 +98,32 @@ impl Failure {
     }
 }
 
-/// The error of the layer, from within those of rmcp.
-fn within(transport: &DynamicTransportError) -> Option<&tower_seal::Error> {
-    match transport.error.downcast_ref::<StreamableHttpError<HttpClientError>>()? {
-        StreamableHttpError::Client(client) => client.inner().downcast_ref(),
-        _ => None,
-    }
-}
-
 impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
-        let sealed = match &error {
-            ServiceError::TransportSend(transport) => within(transport).cloned(),
-            _ => None,
-        };
-        Failure { sealed, error: error.into() }
+        match error {
+            ServiceError::TransportSend(transport) => transport.into(),
+            error => Failure { sealed: None, error: error.into() },
+        }
     }
 }
 
 impl From<ClientInitializeError> for Failure {
     fn from(error: ClientInitializeError) -> Self {
-        let sealed = match &error {
-            ClientInitializeError::TransportError { error, .. } => within(error).cloned(),
+        match error {
+            ClientInitializeError::TransportError { error, .. } => error.into(),
+            error => Failure { sealed: None, error: error.into() },
+        }
+    }
+}
+
+/// The error of the layer, from within those of rmcp.
+impl From<DynamicTransportError> for Failure {
+    fn from(transport: DynamicTransportError) -> Self {
+        let sealed = match transport.error.downcast_ref() {
+            Some(StreamableHttpError::<HttpClientError>::Client(client)) => client.inner().downcast_ref(),
             _ => None,
         };
-        Failure { sealed, error: error.into() }
+        Failure { sealed: sealed.cloned(), error: transport.error }
     }
 }
 

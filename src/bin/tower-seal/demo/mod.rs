@@ -16,7 +16,12 @@ mod server;
 mod show;
 mod stage;
 
-use std::{env, io::Write, process::ExitCode, time::Duration};
+use std::{
+    env,
+    io::Write,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -47,16 +52,16 @@ async fn tell<W: Write>(show: &mut Show<W>, plaintext: bool) -> Result<(), BoxEr
     streaming(show, &stage, &mut client).await?;
     let unsealed = recorded::rehearse().await?;
     recorded::compare(show, &stage, paid, &unsealed)?;
-    attacks::show(show, &stage, &client, paid).await?;
+    attacks::show(show, &stage, &client, paid, unsealed.request()?).await?;
     recorded::learned(show, &stage, &unsealed)?;
     Ok(())
 }
 
 fn who<W: Write>(show: &mut Show<W>, stage: &Stage) -> Result<(), BoxError> {
     show.say(
-        "An MCP client calls an MCP server through a middle that neither of them trusts. All three run",
+        "An MCP client calls an MCP server through a middle that neither of them trusts. All three run in \
+         this process and talk over TCP. The middle keeps all that it receives, and later it attacks.",
     )?;
-    show.say("in this process and talk over TCP. The middle keeps all it receives, and later it attacks.")?;
     show.chapter("Who is who: a node is its Ed25519 key")?;
     let stranger = stage.middle.identity().node_id();
     for (name, id) in [("client", stage.client_id), ("server", stage.server_id), ("middle", stranger)] {
@@ -89,51 +94,48 @@ fn handshake<W: Write>(show: &mut Show<W>, stage: &Stage) -> Result<(), BoxError
     let named = [&hello["node_id"], &hello["audience"], &reply["node_id"]].map(text);
     let meant = [stage.client_id, stage.server_id, stage.server_id].map(|id| id.to_string());
     show.claim(named == meant, "each names the other, and signs that with its key")?;
-    show.claim(
-        (key, ciphertext) == (1184, 1088),
-        "recorded now, it stays closed to a later quantum computer",
-    )?;
+    let hybrid = (key, ciphertext) == (1184, 1088);
+    show.claim(hybrid, "both make the key: what is recorded now stays closed to a later quantum computer")?;
     Ok(())
 }
 
 /// Returns the number of the exchange in which the invoice was paid.
 async fn calls<W: Write>(show: &mut Show<W>, stage: &Stage, client: &Client) -> Result<usize, BoxError> {
-    show.chapter("MCP as ever: rmcp's own client and server, which know nothing of the middle")?;
-    for tool in client.tools().await? {
-        show.fact(&tool.name, &tool.description.unwrap_or_default())?;
+    show.chapter("MCP as ever: rmcp's own client and server, which know nothing of the seal")?;
+    for (i, tool) in client.tools().await?.into_iter().enumerate() {
+        let text = format!("{:<13}{}", tool.name, tool.description.unwrap_or_default());
+        show.fact(if i == 0 { "tools" } else { "" }, &text)?;
     }
-    let arguments = json!({ "a": 2, "b": 40 });
-    let sum = client.call("add_numbers", arguments).await?;
-    show.say(&format!("add_numbers(2, 40) = {sum}"))?;
+    let sum = client.call("add_numbers", json!({ "a": 2, "b": 40 })).await?;
+    show.fact("calls", &format!("add_numbers(2, 40)  →  {sum}"))?;
     let number = stage.middle.tape().len();
     let paid = client.call("pay_invoice", recorded::invoice()).await?;
-    show.say(&format!("pay_invoice(\"Ada Lovelace\", 250) = {paid}"))?;
+    show.fact("", &format!("pay_invoice(\"Ada Lovelace\", 250)  →  {paid}"))?;
     let caller = client.call("who_am_i", json!({})).await?;
-    show.say(&format!("who_am_i() = {}", abridged(&caller)))?;
+    show.fact("", &format!("who_am_i()  →  {}", abridged(&caller)))?;
     show.claim(sum == "42" && stage.server.paid() == 1, "calls are answered, and the invoice is paid, once")?;
-    show.claim(
-        caller == stage.client_id.to_string(),
-        "the server's tool knows the caller by the client's key",
-    )?;
+    let known = caller == stage.client_id.to_string();
+    show.claim(known, "the server's tool knows the caller by the client's key")?;
     Ok(number)
 }
 
 async fn streaming<W: Write>(show: &mut Show<W>, stage: &Stage, client: &mut Client) -> Result<(), BoxError> {
     show.chapter("A call that streams: each event is shown as it arrives")?;
-    let mut steps = Vec::new();
+    let (mut steps, number, began) = (Vec::new(), stage.middle.tape().len(), Instant::now());
+    let time = || format!("after {} ms", began.elapsed().as_millis());
     let answer = client
         .count_down(&stage.server, |step| {
             steps.push(step.progress);
-            let text = step.message.as_deref().unwrap_or_default();
-            show.fact(
-                "progress",
-                &format!("{} of {}: {text}", step.progress, step.total.unwrap_or_default()),
-            )?;
-            Ok::<_, BoxError>(())
+            let (text, total) = (step.message.as_deref().unwrap_or_default(), step.total.unwrap_or_default());
+            show.fact(&time(), &format!("{} of {total}: {text}", step.progress)).map_err(BoxError::from)
         })
         .await?;
-    show.fact("answer", &answer)?;
+    show.fact(&time(), &format!("the answer: {answer}"))?;
+    let seen = stage.middle.tape().exchange(number).ok_or("the call is not on the tape")?.answer.body();
+    let records = seen.split_inclusive(|&byte| byte == b'\n').map(|record| record.len().to_string());
+    let records = records.collect::<Vec<_>>();
+    show.wire("on the wire", &format!("{} records, of {} bytes", records.len(), records.join(", ")))?;
     let whole = steps == [1.0, 2.0, 3.0] && answer == "lift-off";
-    show.claim(whole, "nothing is held back: the server makes no event before the last one was shown here")?;
+    show.claim(whole, "nobody held an event back: the server makes none before the last one was shown here")?;
     Ok(())
 }

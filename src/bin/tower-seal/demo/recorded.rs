@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{
-    middle::{Exchange, RECORDS},
+    middle::{Exchange, Message, RECORDS},
     search::{Needle, size},
     show::{Show, abridged},
     stage::{self, Stage},
@@ -40,6 +40,17 @@ pub(super) struct Unsealed {
     paid: usize,
 }
 
+impl Unsealed {
+    /// The request to pay the invoice.
+    pub(super) fn request(&self) -> Result<&Message, BoxError> {
+        Ok(&self.call()?.request)
+    }
+
+    fn call(&self) -> Result<&Exchange, BoxError> {
+        Ok(self.exchanges.get(self.paid).ok_or("the call without the seal is not on its tape")?)
+    }
+}
+
 /// Has the same conversation without the seal.
 pub(super) async fn rehearse() -> Result<Unsealed, BoxError> {
     let (server, middle, mut client) = stage::without_layers().await?;
@@ -59,18 +70,19 @@ pub(super) fn compare<W: Write>(
     paid: usize,
     unsealed: &Unsealed,
 ) -> Result<(), BoxError> {
-    let body =
-        |message: &super::middle::Message| String::from_utf8_lossy(&message.body()).trim_end().to_owned();
-    let plain =
-        unsealed.exchanges.get(unsealed.paid).ok_or("the call without the seal is not on its tape")?;
+    let body = |message: &Message| String::from_utf8_lossy(&message.body()).trim_end().to_owned();
+    let plain = unsealed.call()?;
     let sealed = stage.middle.tape().exchange(paid).ok_or("the call is not on the tape")?;
     show.chapter("The same call, without the seal and with it, as the middle saw it")?;
-    show.fact("without", &body(&plain.request))?;
+    show.fact("unsealed", &body(&plain.request))?;
     show.fact("  answer", &body(&plain.answer))?;
-    show.wire("with", &abridged(&body(&sealed.request)))?;
+    show.wire("sealed", &abridged(&body(&sealed.request)))?;
     show.wire("  answer", &abridged(&body(&sealed.answer)))?;
     let types = sealed.messages().map(|message| &*message.content_type);
-    show.claim(types == [RECORDS; 2], "the middle passed on two envelopes, and never opened one")?;
+    show.claim(
+        types == [RECORDS; 2],
+        "the middle passed on two envelopes, one each way, and could open neither",
+    )?;
     Ok(())
 }
 
@@ -94,8 +106,8 @@ pub(super) fn learned<W: Write>(
     show.claim(
         with.is_empty(),
         &match &with[..] {
-            [] => "none of them is there".to_owned(),
-            found => format!("none of them is there, but for {}", found.join(" · ")),
+            [] => format!("none of these {} is there", SAID.len()),
+            found => format!("these are there: {}", found.join(" · ")),
         },
     )?;
     let all = without.len() == SAID.len();
@@ -103,7 +115,7 @@ pub(super) fn learned<W: Write>(
         all,
         &format!("the search works: without the seal it finds {} of {}", without.len(), SAID.len()),
     )?;
-    show.say("It does know who talked to whom, when, and how much.")?;
+    show.fact("what it knows", "that these two nodes talked, when, how often, and how much")?;
     Ok(())
 }
 

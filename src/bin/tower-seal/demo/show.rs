@@ -37,9 +37,9 @@ impl<W: Write> Show<W> {
         writeln!(self.out, "\n{STRONG}{number}  {title}{STRONG:#}")
     }
 
-    /// A paragraph.
+    /// A paragraph at the margin.
     pub(super) fn say(&mut self, text: &str) -> Result<()> {
-        self.block("", 0, PLAIN, text)
+        wrap(text, WIDTH).iter().try_for_each(|line| writeln!(self.out, "{line}"))
     }
 
     /// Something with a name.
@@ -61,19 +61,19 @@ impl<W: Write> Show<W> {
         lines.try_for_each(|line| writeln!(self.out, "     {style}{line}{style:#}"))
     }
 
-    /// An attack, what came of it, and whether all was well after it.
-    pub(super) fn attack(&mut self, what: &str, outcome: &Outcome) -> Result<()> {
-        let Outcome { refused, by, with, after } = outcome;
-        self.note(*refused, &format!("the middle {what}: the {by} refuses, {with}"));
-        self.note(*after, &format!("the middle {what}: an honest call after it works"));
-        let (style, mark) = self::mark(*refused && *after);
-        let after = if *after { "works" } else { "FAILS" };
-        writeln!(self.out, "   {style}{mark}{style:#} {what:<51}{by:<8}{style}{with:<25}{style:#}{after}")
+    /// The heads of what [`Show::attack`] shows.
+    pub(super) fn attacks(&mut self) -> Result<()> {
+        self.row(' ', PLAIN, ["the middle …", "refused by", "with", "honest call"])
     }
 
-    /// The heads of what [`Show::attack`] shows.
-    pub(super) fn attack_heads(&mut self) -> Result<()> {
-        writeln!(self.out, "     {:<51}{:<8}{:<25}{}", "the middle …", "refused", "with", "honest call")
+    /// An attack, what came of it, and whether an honest call works after it.
+    pub(super) fn attack(&mut self, what: &str, outcome: &Outcome) -> Result<()> {
+        let Outcome { refused, by, with, after } = outcome;
+        self.note(*refused, &format!("the middle {what}, which the {by} refuses ({with})"));
+        self.note(*after, &format!("the middle {what}, and an honest call after that works"));
+        let (style, mark) = mark(*refused && *after);
+        let by = if *refused { by } else { "" };
+        self.row(mark, style, [what, by, with, if *after { "works" } else { "FAILS" }])
     }
 
     /// Ends with the sum. Whether every claim held.
@@ -98,6 +98,12 @@ impl<W: Write> Show<W> {
         if !holds {
             self.broken.push(claim.to_owned());
         }
+    }
+
+    fn row(&mut self, mark: char, style: Style, [what, by, with, after]: [&str; 4]) -> Result<()> {
+        let with = with.chars().take(20).collect::<String>();
+        writeln!(self.out, "   {style}{mark}{style:#} {what:<52}{by:<11}{style}{with:<21}{after}{style:#}")?;
+        self.out.flush()
     }
 
     fn block(&mut self, label: &str, column: usize, style: Style, text: &str) -> Result<()> {

@@ -93,30 +93,20 @@ impl Middle {
         self.armed.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
     }
 
-    /// Sends a recorded request to the server again, byte for byte, and returns the answer.
-    pub(super) async fn replay(&self, number: usize) -> Result<(StatusCode, Bytes), BoxError> {
-        let recorded = self.tape.exchange(number).ok_or("there is no such exchange on the tape")?.request;
-        self.send(&recorded.content_type, recorded.body().into()).await
-    }
-
-    /// Sends a request of its own making to the server, and returns the answer.
-    pub(super) async fn send(
-        &self,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<(StatusCode, Bytes), BoxError> {
-        let request = Request::post("/mcp")
-            .header(header::CONTENT_TYPE, content_type)
-            .header(header::ACCEPT, "application/json, text/event-stream");
-        let (parts, body) = request.body(Body::from(body))?.into_parts();
-        let number = self.tape.begin(&parts);
-        let (parts, body) = self.forward(number, parts, body).await?.into_parts();
-        Ok((parts.status, body.collect().await?.to_bytes()))
+    /// Sends a recorded request to the server, head and body as they are, and returns the answer.
+    pub(super) async fn send(&self, recorded: &Message) -> Result<(StatusCode, Bytes), BoxError> {
+        let mut request = Request::post("/mcp").body(())?;
+        *request.headers_mut() = recorded.fields.clone();
+        let (parts, ()) = request.into_parts();
+        // The request is nothing that it received, and is not recorded.
+        let number = self.tape.begin(Message::default());
+        let answer = self.forward(number, parts, recorded.body().into()).await?;
+        Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
     }
 
     async fn pass(&self, request: Request) -> Result<Response, BoxError> {
         let (parts, body) = request.into_parts();
-        let number = self.tape.begin(&parts);
+        let number = self.tape.begin(Message::request(&parts));
         let tape = self.tape.clone();
         let body = body.map_frame(move |frame| {
             frame.data_ref().inspect(|piece| tape.piece(number, Side::Request, piece));
@@ -147,7 +137,7 @@ impl Middle {
         uri.authority = Some(self.server.clone());
         parts.uri = uri.try_into()?;
         let (parts, body) = self.client.request(Request::from_parts(parts, body)).await?.into_parts();
-        self.tape.answered(number, &parts);
+        self.tape.answered(number, Message::answer(&parts));
         let tape = self.tape.clone();
         let body = body.map_frame(move |frame| {
             frame.data_ref().inspect(|piece| tape.piece(number, Side::Answer, piece));

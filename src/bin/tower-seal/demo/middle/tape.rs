@@ -26,11 +26,13 @@ pub(in crate::demo) struct Exchange {
     ended: Instant,
 }
 
-/// A head as it stands in HTTP/1.1, its content type, and the pieces of a body as they came.
+/// A head and the pieces of a body, as they came.
 #[derive(Clone, Default)]
 pub(in crate::demo) struct Message {
+    /// All of the head, as it stands in HTTP/1.1.
     pub(in crate::demo) head: String,
     pub(in crate::demo) content_type: String,
+    pub(super) fields: HeaderMap,
     pub(in crate::demo) pieces: Vec<Bytes>,
 }
 
@@ -55,19 +57,16 @@ impl Tape {
         self.lock().clone()
     }
 
-    /// Begins an exchange, and returns its number.
-    pub(super) fn begin(&self, parts: &request::Parts) -> usize {
-        let first = format!("{} {} {:?}\r\n", parts.method, parts.uri, parts.version);
+    /// Begins an exchange with the head of its request, and returns its number.
+    pub(super) fn begin(&self, request: Message) -> usize {
         let now = Instant::now();
-        let request = Message::new(first, &parts.headers);
         let mut exchanges = self.lock();
         exchanges.push(Exchange { request, answer: Message::default(), began: now, ended: now });
         exchanges.len() - 1
     }
 
-    pub(super) fn answered(&self, number: usize, parts: &response::Parts) {
-        let first = format!("{:?} {}\r\n", parts.version, parts.status);
-        self.with(number, |exchange| exchange.answer = Message::new(first, &parts.headers));
+    pub(super) fn answered(&self, number: usize, answer: Message) {
+        self.with(number, |exchange| exchange.answer = answer);
     }
 
     pub(super) fn piece(&self, number: usize, side: Side, piece: &Bytes) {
@@ -105,11 +104,22 @@ impl Message {
         self.pieces.concat()
     }
 
+    /// The head of a request.
+    pub(super) fn request(parts: &request::Parts) -> Self {
+        Self::new(format!("{} {} {:?}\r\n", parts.method, parts.uri, parts.version), &parts.headers)
+    }
+
+    /// The head of an answer.
+    pub(super) fn answer(parts: &response::Parts) -> Self {
+        Self::new(format!("{:?} {}\r\n", parts.version, parts.status), &parts.headers)
+    }
+
     fn new(mut head: String, headers: &HeaderMap) -> Self {
         for (name, value) in headers {
             let _ = write!(head, "{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
         }
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        Message { head, content_type: content_type.unwrap_or_default().to_owned(), pieces: Vec::new() }
+        let content_type = content_type.unwrap_or_default().to_owned();
+        Message { head, content_type, fields: headers.clone(), pieces: Vec::new() }
     }
 }

@@ -1,0 +1,210 @@
+"""Processes, and the ways from a client to a server: direct, sealed, and sealed through nginx."""
+
+import contextlib
+import os
+import pathlib
+import queue
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TARGET = pathlib.Path(os.environ.get("INTEROP_DIR", HERE.parents[1] / "target" / "interop")).resolve()
+NODE = TARGET / "node_modules" / ".bin" / "node"
+BOUND = 30  # seconds that anything here may take to begin, or to end
+
+
+class Failure(Exception):
+    """A sentence about what went wrong."""
+
+
+class Processes:
+    """Starts processes, each the leader of its group, and ends them all."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.started = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.started):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(BOUND)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            process.reader.join()
+
+    def start(self, name, *argv, until=None, **env):
+        """Returns the match of `until`, once a line of the output has it."""
+        process = subprocess.Popen(
+            [str(arg) for arg in argv],
+            env=os.environ | env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        lines = queue.Queue()
+        log = self.folder / f"{len(self.started):02}-{name}.log"
+
+        def read():
+            with log.open("w") as file, process.stdout:
+                for line in process.stdout:
+                    file.write(line)
+                    file.flush()
+                    lines.put(line)
+            lines.put(None)
+
+        process.reader = threading.Thread(target=read, daemon=True)
+        process.reader.start()
+        deadline = time.monotonic() + BOUND
+        while until:
+            try:
+                line = lines.get(timeout=deadline - time.monotonic())
+            except (queue.Empty, ValueError):
+                raise Failure(f"{name} did not print {until!r} within {BOUND} s; see {log}") from None
+            if line is None:
+                raise Failure(f"{name} ended early: {log.read_text().strip()[-500:]}")
+            if found := re.search(until, line):
+                return found
+        return process
+
+
+def eventually(what, condition):
+    """Waits for `condition` to hold: it is asked again and again, and the outcome does not depend on when."""
+    deadline = time.monotonic() + BOUND
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise Failure(f"{what}: not within {BOUND} s")
+        time.sleep(0.02)
+    return value
+
+
+def answers(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+
+
+# Servers.
+
+LISTENING = r"listening on (http://127\.0\.0\.1:\d+)"
+
+
+def everything(processes):
+    """The reference server of the MCP project, on the TypeScript SDK: up to 2025-11-25."""
+    package = TARGET / "node_modules" / "@modelcontextprotocol" / "server-everything"
+    argv = [NODE, "--import", HERE / "loopback.mjs", package / "dist" / "index.js", "streamableHttp"]
+    return processes.start("everything", *argv, until=LISTENING, PORT="0")[1]
+
+
+def python(processes):
+    """`server.py`, on the Python SDK: both eras."""
+    return processes.start("python", TARGET / "venv" / "bin" / "python", HERE / "server.py", until=LISTENING)[1]
+
+
+# Ways.
+
+
+class Tap:
+    """Passes bytes on, and keeps them: what somebody between the two ends reads."""
+
+    def __init__(self, url):
+        host, port = url.removeprefix("http://").split(":")
+        self.to = (host, int(port))
+        self.seen = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(self.to)
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self.copy, args=pair, daemon=True).start()
+
+    def copy(self, source, sink):
+        seen = bytearray()
+        self.seen.append(seen)
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                seen += data
+                sink.sendall(data)
+        for end in (source, sink):  # whichever way a connection ends, it ends on both sides
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def read(self):
+        return b"\n".join(bytes(seen) for seen in self.seen)
+
+
+class Way:
+    """How a client reaches a server: `url` is what it is given; `tap` is there where something is sealed."""
+
+    def __init__(self, url, tap=None, node=None):
+        self.url, self.tap, self.node = url, tap, node
+
+
+def direct(processes, upstream):
+    return Way(upstream)
+
+
+class Sealed:
+    """client -> proxy -> [tap] -> serve -> server; or client -> proxy -> nginx -> [tap] -> serve -> server."""
+
+    def __init__(self, tool, *options, nginx=False):
+        self.tool, self.options, self.nginx = tool, options, nginx
+
+    def __call__(self, processes, upstream):
+        keys = processes.folder
+        proxy_key, serve_key = keys / "proxy.pem", keys / "serve.pem"
+        node = re.search(r"\b[0-9a-f]{64}\b", self.run("id", "--identity", proxy_key))[0]
+        serve = ["--listen", "127.0.0.1:0", "--upstream", upstream, "--allow", node, "--identity", serve_key]
+        proxy = ["--listen", "127.0.0.1:0", "--identity", proxy_key, *self.options]
+        serve += ["--strip-prefix", "/tools"] if self.nginx else []
+        first = processes.start("serve", self.tool, "serve", *serve, until=self.first("serve"))
+        tap = Tap(first[2])
+        url = tap.url
+        if self.nginx:
+            url, certificate = nginx(processes, tap.url)
+            proxy += ["--ca", certificate]
+        last = processes.start("proxy", self.tool, "proxy", *proxy, "--peer", first[1], url, until=self.first("proxy"))
+        return Way(last[2], tap, node)
+
+    def run(self, *argv):
+        return subprocess.run([self.tool, *argv], check=True, capture_output=True, text=True, timeout=BOUND).stdout
+
+    @staticmethod
+    def first(command):
+        return rf"^tower-seal {command}: node ([0-9a-f]{{64}}) {LISTENING}$"
+
+
+def nginx(processes, upstream):
+    """Ends TLS, takes the prefix /tools/ away and gives another Host; all else as nginx comes."""
+    folder = processes.folder
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]  # nginx cannot be given port 0
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        + ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "nginx.key", "-out", "nginx.crt"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    template = (HERE / "nginx.conf").read_text()
+    (folder / "nginx.conf").write_text(template.replace("PORT", str(port)).replace("SERVE", upstream))
+    processes.start("nginx", TARGET / "nginx", "-p", folder, "-c", "nginx.conf", "-e", "stderr")
+    eventually("nginx answers", lambda: answers(port))
+    return f"https://localhost:{port}/tools", folder / "nginx.crt"
