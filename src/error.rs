@@ -173,10 +173,8 @@ pub enum Error {
     PeersFile {
         /// Which file.
         path: std::path::PathBuf,
-        /// The number of the line that is damaged, from 1 on.
-        line: Option<usize>,
-        /// What is wrong and what to do.
-        reason: String,
+        /// What is wrong, on which line, and what to do.
+        reason: Box<str>,
         /// The operating system's reason, if it gave one.
         source: Option<Arc<std::io::Error>>,
     },
@@ -252,12 +250,8 @@ impl fmt::Display for Error {
             }
             Error::TimedOut { waiting_for } => write!(f, "timed out waiting for {waiting_for}"),
             Error::Transport(_) => write!(f, "the transport failed"),
-            Error::KeyFile { path, reason, .. } | Error::PeersFile { path, line: None, reason, .. } => {
-                write!(f, "{}: {reason}", path.display())
-            }
-            Error::PeersFile { path, line: Some(line), reason, .. } => {
-                write!(f, "{}:{line}: {reason}", path.display())
-            }
+            Error::KeyFile { path, reason, .. } => write!(f, "{}: {reason}", path.display()),
+            Error::PeersFile { path, reason, .. } => write!(f, "{}: {reason}", path.display()),
         }
     }
 }

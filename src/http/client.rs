@@ -152,8 +152,8 @@ struct Below<S> {
 }
 
 impl<S: Clone> Below<S> {
-    /// For the handshake. It takes the ready one along: under a limit of concurrency, holding that while
-    /// waiting for another could wait for ever.
+    /// For the handshake. It takes the ready one along: under a limit of concurrency, who held that while
+    /// waiting for a handshake, its own or that of another call, could wait for ever.
     fn split(&mut self) -> Self {
         Below { ready: self.ready.take(), service: self.service.clone() }
     }
@@ -227,10 +227,14 @@ where
     loop {
         // First of all, since not even a hello goes to where no request can go.
         let plaintext = inner.encode()?;
-        let session = shared
-            .sessions
-            .obtain(&inner.place, || handshake(options.config.clone(), below.split(), &inner))
-            .await?;
+        let session = match shared.sessions.ready(&inner.place) {
+            Some(session) => session,
+            None => {
+                let own = below.split();
+                let handshake = || handshake(options.config.clone(), own, &inner);
+                shared.sessions.renewed(&inner.place, handshake).await?
+            }
+        };
         let last = if whole { Final::Yes } else { Final::No };
         let limits = options.config.bounds();
         let sent = session.request(plaintext, last, limits.request, true, &mut rng(), now());

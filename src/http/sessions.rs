@@ -51,10 +51,15 @@ impl Sessions {
         Sessions { slots: Mutex::new(LruCache::new(MOST_ORIGINS)) }
     }
 
-    /// A session that takes a stream now. `handshake` makes one, if nobody is at it already.
+    /// The session that takes a stream now, if there is one and its renewal is not due.
+    pub(super) fn ready(&self, place: &Place) -> Option<Arc<Session>> {
+        self.lock().get(place)?.usable()
+    }
+
+    /// A new session. `handshake` makes it, if nobody is at it already; else it is dropped before the wait.
     ///
     /// A handshake that fails is no error while the session that it was to replace still serves.
-    pub(super) async fn obtain(
+    pub(super) async fn renewed(
         &self,
         place: &Place,
         handshake: impl FnOnce() -> Handshake,
@@ -62,18 +67,21 @@ impl Sessions {
         let (made, previous) = {
             let mut slots = self.lock();
             let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
-            let paused = slot.renew_after.is_some_and(|after| now() < after);
-            let usable =
-                |session: &&Arc<Session>| !session.is_stale(now()) || paused && session.takes_streams(now());
-            if let Some(session) = slot.ready.as_ref().filter(usable) {
-                return Ok(session.clone());
+            // It may have come just now.
+            if let Some(session) = slot.usable() {
+                return Ok(session);
             }
-            let underway = slot.underway.as_ref().and_then(WeakShared::upgrade);
-            let made = underway.unwrap_or_else(|| {
-                let made: Shared<Handshake> = handshake().shared();
-                slot.underway = made.downgrade();
-                made
-            });
+            let made = match slot.underway.as_ref().and_then(WeakShared::upgrade) {
+                Some(underway) => {
+                    drop(handshake);
+                    underway
+                }
+                None => {
+                    let made: Shared<Handshake> = handshake().shared();
+                    slot.underway = made.downgrade();
+                    made
+                }
+            };
             (made, slot.ready.clone())
         };
         let made = made.await;
@@ -105,6 +113,15 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, LruCache<Place, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    fn usable(&self) -> Option<Arc<Session>> {
+        let paused = self.renew_after.is_some_and(|after| now() < after);
+        let usable =
+            |session: &&Arc<Session>| !session.is_stale(now()) || paused && session.takes_streams(now());
+        self.ready.as_ref().filter(usable).cloned()
     }
 }
 

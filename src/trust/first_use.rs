@@ -1,8 +1,10 @@
 //! Trust on first use: whoever answered first at an origin is the one who is expected there.
 
+mod changed;
+mod memory;
+
 use std::{
-    collections::HashMap,
-    fmt,
+    error::Error as _,
     sync::{
         Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Candidate, KnownPeer, KnownPeers, PreShared, Trust, Verdict,
+    Candidate, KnownPeers, PreShared, Trust, Verdict,
     known_peers::{MOST_PEERS, Version, normal},
 };
 use crate::{
@@ -18,6 +20,10 @@ use crate::{
     identity::NodeId,
     telemetry::TARGET,
 };
+
+use memory::Memory;
+
+pub use changed::PeerChanged;
 
 const NO_ORIGIN: &str = "trust on first use is for initiators, which know the origin that they go to";
 const CHANGED: &str = "another node answered than the one known at this origin: its key was renewed, or somebody \
@@ -128,7 +134,7 @@ impl FirstUse {
             // `read` stays as it was, so the next look is followed by another try.
             Err(error) => {
                 if !std::mem::replace(&mut self.memory().unreadable, true) {
-                    tracing::warn!(target: TARGET, %error, "known peers: no new node is trusted");
+                    warn(&error, "known peers: no new node is trusted");
                 }
             }
         }
@@ -185,9 +191,9 @@ impl Trust for FirstUse {
         if !other && !forgotten {
             if let Err(error) = self.peers.learn(&origin, node) {
                 if !self.warned.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        target: TARGET, %error, peer = %node,
-                        "known peers: what is learned cannot be written down, and is lost with this process"
+                    warn(
+                        &error,
+                        "known peers: what is learned cannot be written down and goes with this process",
                     );
                 }
                 self.memory().unsaved.insert(origin, node);
@@ -214,77 +220,6 @@ impl Trust for FirstUse {
     }
 }
 
-/// Who is where. Its origins are [`normal`] ones.
-#[derive(Debug, Default)]
-struct Memory {
-    /// What is in the file.
-    known: HashMap<String, NodeId>,
-    /// What should be, but could not be written.
-    unsaved: HashMap<String, NodeId>,
-    /// Was in the file until lately: sessions with it end, and handshakes that begin later may find it again.
-    forgotten: HashMap<String, NodeId>,
-    /// Who answered instead of the node that is known.
-    found: HashMap<String, NodeId>,
-    unreadable: bool,
-}
-
-impl Memory {
-    fn node(&self, origin: &str) -> Option<NodeId> {
-        self.known.get(origin).or_else(|| self.unsaved.get(origin)).copied()
-    }
-
-    /// Takes over what is in the file. Returns whether somebody is not known any more.
-    fn replace(&mut self, list: Vec<KnownPeer>) -> bool {
-        self.unreadable = false;
-        let old = std::mem::take(&mut self.known);
-        self.known = list.into_iter().map(|peer| (peer.origin, peer.node_id)).collect();
-        let known = &self.known;
-        let mut withdrawn = false;
-        self.unsaved.retain(|origin, node| {
-            withdrawn |= known.get(origin).is_some_and(|other| other != node);
-            !known.contains_key(origin)
-        });
-        for (origin, node) in old {
-            withdrawn |= known.get(&origin) != Some(&node);
-            if !known.contains_key(&origin) {
-                self.found.remove(&origin);
-                self.forgotten.insert(origin, node);
-            }
-        }
-        withdrawn
-    }
-}
-
-/// Another node than the known one is at an origin, or somebody says so.
-///
-/// `Display` is a message for people: what happened, what it may mean, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PeerChanged {
-    /// Where.
-    pub origin: String,
-    /// Who is known there.
-    pub expected: NodeId,
-    /// Whether another node answered. Otherwise whoever answered refused to be the known one, unsigned.
-    pub answered: bool,
-    /// Which other node, where that was seen.
-    pub found: Option<NodeId>,
-}
-
-impl fmt::Display for PeerChanged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PeerChanged { origin, expected, .. } = self;
-        write!(f, "the node at {origin} has changed: node {} is known there, but ", expected.short())?;
-        match self.found {
-            Some(found) => write!(f, "node {} answered", found.short())?,
-            None if self.answered => write!(f, "another node answered")?,
-            None => write!(f, "whoever answered says that it is another one")?,
-        }
-        write!(
-            f,
-            ". Either its key was renewed, or somebody in between answers in its place. Ask its operator for \
-             the node id that `tower-seal id` shows there, and run `tower-seal peers trust {origin} NODE_ID`; \
-             or `tower-seal peers forget {origin}`, to trust whoever answers next."
-        )
-    }
+fn warn(error: &Error, what: &'static str) {
+    tracing::warn!(target: TARGET, %error, cause = error.source(), what);
 }

@@ -131,12 +131,7 @@ impl KnownPeers {
 
     fn lines(&self) -> Result<(Lines, Version)> {
         let (text, version) = file::read(&self.path)?;
-        let lines = Lines::parse(&text).map_err(|(line, reason)| Error::PeersFile {
-            path: self.path.clone(),
-            line: Some(line),
-            reason,
-            source: None,
-        })?;
+        let lines = Lines::parse(&text).map_err(|(line, reason)| file::damaged(&self.path, line, &reason))?;
         Ok((lines, version))
     }
 

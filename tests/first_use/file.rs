@@ -84,7 +84,7 @@ fn damage_is_named_and_nothing_of_it_overwritten() {
             refusal(&path, peers.trust(HERE, node(3))),
             refusal(&path, peers.forget(HERE)),
         ] {
-            assert!(message.starts_with(&format!("{}:3: ", path.display())), "{message}");
+            assert!(message.starts_with(&format!("{}: line 3: ", path.display())), "{message}");
             assert!(message.contains(word) && message.contains("delete"), "{message}");
         }
         assert_eq!(fs::read(&path).unwrap(), content);

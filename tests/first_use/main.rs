@@ -1,5 +1,7 @@
 //! Trust on first use: what is learned and when, what is refused and in which words, and the file it is in.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod changed;
 mod file;
 mod learning;

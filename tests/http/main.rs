@@ -10,4 +10,6 @@ mod bodies;
 mod carriage;
 mod handshakes;
 mod renewal;
+mod responses;
+mod retry;
 mod streaming;

@@ -21,8 +21,22 @@ RANDOM = re.compile(
     re.MULTILINE,
 )
 BOTH = "application/json, text/event-stream"
+SECRET = [b"jsonrpc", b"mcp-session-id", b"tools/", b"Bearer x"]  # some of what nobody in between is to read
 META = "io.modelcontextprotocol/"
 WIDE = "ünïcode \N{PARTY POPPER} \\ \" \x7f" * 12_000  # some 300 KiB: many frames, and not ASCII
+
+
+def use(way, visit):
+    """What came back by step; and what holds only where something is sealed."""
+    caller = visit(way.url)
+    checks = {}
+    if way.tap and caller.session:
+        for step, session in (("unknown", "0" * 32), ("deleted", caller.session)):
+            answer = caller.open("GET", mcp_session_id=session).head().rest()
+            checks[f"a session that is {step} gets 404 from serve"] = answer.status == 404
+    if way.tap and caller.peer:
+        checks["the server is told who calls, by serve alone"] = caller.peer == [way.node]
+    return caller.steps.plain(), checks
 
 
 class Stream:
@@ -94,7 +108,7 @@ class Caller:
 
     def __init__(self, url, era):
         self.url, self.era = url, era
-        self.session = None
+        self.session = self.peer = None
         self.steps = Transcript()
 
     def open(self, method="POST", message=None, path="/mcp", **fields):
@@ -112,9 +126,15 @@ class Caller:
         return Stream(self.url, method, path, headers, message)
 
     def call(self, step, rpc, params=None, **fields):
-        """One POST, to its end."""
+        """One POST, to its end; the server does what it is asked."""
         self.steps[step] = answer = self.ask(rpc, params, id=step, **fields).head().rest()
+        assert answer.status in (200, 202) and b'"error":' not in answer.seen, f"{step}: {answer}"
         return answer
+
+    def refused(self, step, rpc, params=None, **fields):
+        """One POST; the server does not do it."""
+        self.steps[step] = answer = self.ask(rpc, params, id=step, **fields).head().rest()
+        assert answer.status >= 400 or b'"error":' in answer.seen, f"{step}: {answer}"
 
     def ask(self, rpc, params=None, id=None, **fields):
         message = {"jsonrpc": "2.0", "method": rpc, "params": self.params(params or {})}
@@ -169,13 +189,13 @@ def rejections(caller):
     """What a server refuses by the fields or the bytes of a request."""
     caller.plainly("no JSON", message=b"{ not json")
     caller.plainly("wrong content type", message=b"{}", content_type="text/plain")
-    caller.call("wrong accept", "ping", accept="text/html")
-    caller.call("no accept", "ping", accept=None)
-    caller.call("unknown method", "no/such/method")
-    caller.call("unknown version", "ping", mcp_protocol_version="1999-01-01")
+    caller.refused("wrong accept", "ping", accept="text/html")
+    caller.refused("no accept", "ping", accept=None)
+    caller.refused("unknown method", "no/such/method")
+    caller.refused("unknown version", "ping", mcp_protocol_version="1999-01-01")
     caller.plainly("PUT", "PUT", b"{}")
     caller.plainly("OPTIONS", "OPTIONS", origin="http://localhost", access_control_request_method="POST")
-    caller.plainly("another path", "GET", path="/other/%2e%2F?a=1&b=%20")
+    caller.plainly("another path", "GET", path="/other/a%2Fb;c?d=1&e=%20")
 
 
 def get_stream(caller, step, subscribe, trigger):
@@ -241,12 +261,13 @@ def everything(url, era="2025-11-25"):
     caller.plainly("no session", "GET", mcp_session_id=None)
     caller.plainly("DELETE", "DELETE")
     caller.steps["the GET stream ends with it"] = last.rest()
-    return caller.steps
+    return caller
 
 
 def legacy(url, era="2025-11-25"):
     caller = Caller(url, era)
     initialize(caller)
+    caller.call("ping", "ping")
     common(caller)
     caller.call("level", "logging/setLevel", {"level": "info"})
 
@@ -259,11 +280,11 @@ def legacy(url, era="2025-11-25"):
     uri = {"uri": "test://watched-resource"}
     last = get_stream(caller, "GET", uri, lambda: caller.tool("touch", uri))
     rejections(caller)
-    caller.call("no session", "ping", mcp_session_id=None)
-    caller.call("foreign host", "ping", origin="http://evil.example")
+    caller.refused("no session", "ping", mcp_session_id=None)
+    caller.refused("foreign origin", "ping", origin="http://evil.example")
     caller.plainly("DELETE", "DELETE")
     caller.steps["the GET stream ends with it"] = last.rest()
-    return caller.steps
+    return caller
 
 
 def modern(url, era="2026-07-28"):
@@ -271,10 +292,10 @@ def modern(url, era="2026-07-28"):
     call = caller.call
     call("discover", "server/discover")
     common(caller)
-    call("header mismatch", "tools/list", mcp_method="tools/call")
-    call("name mismatch", "tools/call", {"name": "state"}, mcp_name="echo")
-    call("name twice", "tools/call", {"name": "state"}, mcp_name=["state", "state"])
-    call("param mismatch", "tools/call", {"name": "echo", "arguments": {"text": "a"}}, mcp_param_text="b")
+    caller.refused("header mismatch", "tools/list", mcp_method="tools/call")
+    caller.refused("name mismatch", "tools/call", {"name": "state"}, mcp_name="echo")
+    caller.refused("name twice", "tools/call", {"name": "state"}, mcp_name=["state", "state"])
+    caller.refused("param mismatch", "tools/call", {"name": "echo", "arguments": {"text": "a"}}, mcp_param_text="b")
     call("notification", "notifications/whatever")
     rejections(caller)
     caller.plainly("GET", "GET")
@@ -297,13 +318,12 @@ def modern(url, era="2026-07-28"):
     caller.tool("touch", {"uri": uri})
     caller.steps["listen"] = listening.until(rb"resources/updated.*\n\r?\n")
     listening.close()
-    return caller.steps
+    return caller
 
 
 def common(caller):
     """What `server.py` has in both eras."""
     call = caller.call
-    call("ping", "ping")
     call("tools/list", "tools/list")
     arguments = {"text": "plain", "more": WIDE}
     call("echo", "tools/call", {"name": "echo", "arguments": arguments}, mcp_param_text="plain")
@@ -319,4 +339,4 @@ def common(caller):
     arrived = json.loads(caller.tool("headers", **odd, tower_seal_peer="somebody else"))
     lines = [f"{name}: {value}" for name, value in arrived if name not in OWN | CHANGED]
     caller.steps["the fields that the server sees"] = "\n".join(sorted(lines, key=lambda line: line.split(":")[0]))
-    caller.arrived = arrived
+    caller.peer = [value for name, value in arrived if name == "tower-seal-peer"]

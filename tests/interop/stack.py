@@ -179,7 +179,7 @@ class Sealed:
         if self.nginx:
             url, certificate = nginx(processes, tap.url)
             proxy += ["--ca", certificate]
-        last = processes.start("proxy", self.tool, "proxy", *proxy, "--peer", first[1], url, until=self.first("proxy"))
+        last = processes.start("proxy", self.tool, "proxy", url, *proxy, "--peer", first[1], until=self.first("proxy"))
         return Way(last[2], tap, node)
 
     def run(self, *argv):

@@ -103,7 +103,7 @@ fn a_path_that_is_not_the_way_to_the_root_is_an_invalid_signature() {
         |signed| signed.index ^= 4,
         |signed| signed.siblings.swap(0, 1),
         |signed| signed.siblings[2][31] ^= 1,
-        |signed| drop(signed.siblings.pop()),
+        |signed| signed.siblings.truncate(2),
         |signed| signed.siblings.push([0; 32]),
     ];
     for change in changes {

@@ -16,6 +16,7 @@ fn a_handshake_alone_confirms_nobody() {
     let mut pair = Pair::new();
     let (client, server) = pair.shake();
     assert!(!client.is_confirmed() && !server.is_confirmed());
+    assert!(client.verified().is_none() && server.verified().is_none());
     assert!(pair.client_trust.confirmations().is_empty() && pair.server_trust.confirmations().is_empty());
 }
 
@@ -31,6 +32,8 @@ fn each_side_is_confirmed_once_by_the_first_record_that_the_other_opens() {
     assert!(!session.is_confirmed() && pair.client_trust.confirmations().is_empty());
     pair.receive(&request.response, &response).unwrap();
     assert!(session.is_confirmed());
+    let verified = session.verified().unwrap();
+    assert_eq!((verified.node_id(), verified.session()), (pair.server_id(), session.id()));
     for _ in 0..3 {
         pair.exchange(&session).unwrap();
     }

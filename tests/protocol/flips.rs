@@ -65,12 +65,17 @@ fn meaning(message: &[u8]) -> Option<Value> {
     let mut json: Value = serde_json::from_slice(message).ok()?;
     let fields = json.as_object_mut()?;
     fields.retain(|name, value| KNOWN.contains(&name.as_str()) && *value != Value::Object(Map::new()));
-    for value in fields.values_mut() {
-        if let Value::String(text) = value {
-            text.make_ascii_lowercase();
-        }
-    }
+    lower(&mut json);
     Some(json)
+}
+
+fn lower(value: &mut Value) {
+    match value {
+        Value::String(text) => text.make_ascii_lowercase(),
+        Value::Array(values) => values.iter_mut().for_each(lower),
+        Value::Object(fields) => fields.values_mut().for_each(lower),
+        _ => {}
+    }
 }
 
 const KNOWN: &[&str] = &[

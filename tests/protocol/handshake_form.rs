@@ -1,9 +1,13 @@
 //! Section 2 and the notation: what hello and reply look like, and what does not pass for one.
 
 use serde_json::{Value, json};
-use tower_seal::{Error, error::Code};
+use tower_seal::{
+    Error,
+    error::Code,
+    protocol::{Destination, Initiator},
+};
 
-use crate::support::{Pair, code};
+use crate::support::{Pair, assert_misuse, code};
 
 /// To whom a message goes: a hello to the responder, a reply to the initiator.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,6 +79,14 @@ fn a_message_of_16_kib_is_taken_and_one_byte_more_is_too_large() {
     }
     let mut pair = Pair::new();
     assert_eq!(code(pair.accept(&[b'{'; 1 << 20])), Code::TooLarge);
+}
+
+#[test]
+fn no_hello_above_16_kib_is_made() {
+    let mut pair = Pair::new();
+    let long = "x".repeat(16 << 10);
+    let to = Destination { target: Some(&long), ..Destination::default() };
+    assert_misuse(Initiator::start(&pair.client, to, &mut pair.rng));
 }
 
 #[test]
@@ -220,7 +232,7 @@ fn what_is_not_one_json_object_in_utf_8_is_malformed() {
         let edits: [fn(Value) -> Vec<u8>; 8] = [
             |_| Vec::new(),
             |_| b"{}".to_vec(),
-            |json| json.to_string()[1..].as_bytes().to_vec(),
+            |json| json.to_string().as_bytes()[1..].to_vec(),
             |json| format!("[{json}]").into_bytes(),
             |json| format!("{json}{json}").into_bytes(),
             |json| format!("{json},").into_bytes(),
@@ -298,6 +310,13 @@ fn extensions_may_be_left_out_where_they_are_empty() {
 #[test]
 fn extensions_are_printable_ascii_or_malformed() {
     for bad in ["\u{1f}", "\u{7f}", "é", "a\nb", "\0"] {
+        let mut pair = Pair::new();
+        let to = Destination { target: Some("/mcp"), ..Destination::default() };
+        let (initiator, mut reply) = pair.reply_to(to);
+        reply.extensions.insert("target".into(), bad.into());
+        assert_eq!(code(initiator.finish(&reply.message(), pair.now)), Code::Malformed, "{bad:?}");
+        let to = Destination { target: Some(bad), ..Destination::default() };
+        assert_misuse(Initiator::start(&pair.client, to, &mut pair.rng));
         for (name, value) in [("x", bad), (bad, "x")] {
             let mut pair = Pair::new();
             let mut hello = pair.hello();

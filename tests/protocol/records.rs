@@ -289,7 +289,7 @@ fn a_padding_policy_hides_lengths_and_loses_nothing() {
         let frame = sealer.seal(&text[..], Final::No, pair.now).unwrap();
         let wire = Wire::read(&frame);
         let sealed = wire.ciphertext.len() - 16;
-        assert!(sealed % 16 == 0 && sealed <= MIB && sealed - length <= 16);
+        assert!(sealed.is_multiple_of(16) && sealed <= MIB && sealed - length <= 16);
         assert_eq!(wire.flags(), if length == MIB { 0 } else { PADDED });
         assert_eq!(&open(&mut opener, &frame, pair.now).unwrap().plaintext[..], text);
     }
@@ -343,6 +343,20 @@ fn a_record_above_the_limit_is_too_large_before_anything_else_is_known_of_it() {
         assert_eq!(code(parse(1001, 1000)), Code::TooLarge);
         assert_eq!(code(parse(1, 0)), Code::TooLarge);
         parse(0, 0).unwrap();
+    }
+}
+
+#[test]
+fn what_a_receiver_has_to_let_in_is_enough_for_any_record() {
+    let pipe = Pipe::new();
+    for length in [0, 1, 1000] {
+        let draft =
+            Draft { opening: Some(([7; 16], u64::MAX >> 11)), ..pipe.peer.request(1, &vec![0; length]) };
+        let wire = draft.seal_in_batch(0xffff, &[[0xff; 32]; 16]);
+        for encoding in BOTH {
+            assert!(wire.encode(encoding).len() <= Record::longest(encoding, length));
+        }
+        assert_eq!(wire.binary().len(), Record::longest(Encoding::Binary, length));
     }
 }
 

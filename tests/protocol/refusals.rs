@@ -10,7 +10,7 @@ use tower_seal::{
 };
 
 use crate::support::{
-    Pair, code,
+    BOTH, Pair, code,
     crooked::{self, IDENTITY, point},
     hand::{self, lp, sha256},
     wire::Wire,
@@ -286,4 +286,70 @@ fn a_refusal_of_either_kind_leaves_the_request_open_for_its_response() {
     let mut claimed = pair.serve(&request.bytes).unwrap();
     let response = pair.respond(&mut claimed, b"y", Final::Yes);
     pair.receive(&request.response, &response).unwrap();
+}
+
+#[test]
+fn a_responder_signs_its_refusal_of_a_record_that_it_could_parse() {
+    for encoding in BOTH {
+        let mut pair = Pair::encoding(encoding);
+        let session = pair.session();
+        let (request, other) =
+            (pair.request(&session, b"x", Final::Yes), pair.request(&session, b"y", Final::Yes));
+        pair.serve(&request.bytes).unwrap();
+        let (offered, subject) = pair.try_offer(&request.bytes).unwrap();
+        let error = offered.claim(false, &mut pair.rng, pair.now).unwrap_err();
+        let message = pair.server.refuse(&error, Some(&subject));
+        let told = |request: &Request| match request.response.refused(&message) {
+            Error::Refused { code, signed } => (code, signed),
+            error => panic!("{error:?}"),
+        };
+        assert_eq!(told(&request), (Code::Replayed, true));
+        assert_eq!(told(&other), (Code::Replayed, false));
+        assert_eq!(pair.server.config().telemetry().rejections(Code::Replayed), 1);
+    }
+}
+
+#[test]
+fn the_crates_own_refusal_says_what_the_page_says() {
+    let mut pair = Pair::new();
+    let peer = hand::Peer { session: [0xee; 16], ..pair.by_hand() };
+    let wire = peer.request(7, b"x").seal();
+    let (error, subject) = pair.try_offer(&wire.binary()).unwrap_err();
+    let message = pair.server.refuse(&error, subject.as_ref());
+    let json: Value = serde_json::from_slice(&message).unwrap();
+    let node_id = pair.server_id().as_bytes().to_vec();
+    assert_eq!((&json["type"], &json["code"]), (&json!("error"), &json!("unknown_session")));
+    assert_eq!((&json["session"], &json["stream"]), (&json!("ee".repeat(16)), &json!(7)));
+    assert_eq!(json["node_id"], const_hex::encode(&node_id));
+    let refusal = Refusal {
+        code: "unknown_session".to_owned(),
+        session: wire.session.to_vec(),
+        stream: 7,
+        hash: sha256(&[&wire.nonce, &wire.ciphertext]).to_vec(),
+        node_id: node_id.clone(),
+        seed: [0; 32],
+    };
+    let signature = const_hex::decode(json["signature"].as_str().unwrap()).unwrap();
+    ed25519_dalek::VerifyingKey::from_bytes(&node_id.try_into().unwrap())
+        .unwrap()
+        .verify_strict(&refusal.bytes(), &ed25519_dalek::Signature::from_slice(&signature).unwrap())
+        .unwrap();
+}
+
+#[test]
+fn a_refusal_without_a_subject_is_unsigned() {
+    let pair = Pair::new();
+    let (error, subject) = pair.try_offer(b"nonsense").unwrap_err();
+    let message = pair.server.refuse(&error, subject.as_ref());
+    let json: Value = serde_json::from_slice(&message).unwrap();
+    assert_eq!(json.as_object().unwrap().keys().collect::<Vec<_>>(), ["code", "message", "type"]);
+    let told = tower_seal::protocol::refusal(&message);
+    assert!(matches!(told, Error::Refused { code: Code::Malformed, signed: false }));
+}
+
+#[test]
+fn nothing_can_have_signed_an_error_in_place_of_a_reply() {
+    let (_, refusal) = refused();
+    let told = tower_seal::protocol::refusal(refusal.json().to_string().as_bytes());
+    assert!(matches!(told, Error::Refused { code: Code::UnknownSession, signed: false }));
 }

@@ -10,7 +10,8 @@ use crate::{identity, peers, proxy, serve};
 /// open: gateways, proxies and load balancers between them can pass it on, but not read, change, repeat or
 /// invent it. As a library it is a pair of Tower layers; this is the tool beside it.
 #[derive(Parser)]
-#[command(name = "tower-seal", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "tower-seal", version, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "Environment:
   RUST_LOG              what is logged to stderr, such as `info` or `tower_seal=debug` [default: warn,rmcp=off]
   NO_COLOR              no colours, whatever the terminal

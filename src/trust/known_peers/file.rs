@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 const LARGEST: usize = 1024 * 1024;
 
+const DENIED: &str = "cannot be written: check the rights to its folder, and the disk";
+
 /// How long to wait for others who write, and how often to look whether they are done.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
@@ -70,11 +72,10 @@ pub(super) fn read(path: &Path) -> Result<(String, Version)> {
     if bytes.len() > LARGEST {
         return Err(refused(path, "larger than 1 MiB: forget peers, or give the path of another file", None));
     }
-    let text = String::from_utf8(bytes).map_err(|error| Error::PeersFile {
-        path: path.to_owned(),
-        line: Some(error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count()),
-        reason: "this is not UTF-8; correct this line, or delete it".to_owned(),
-        source: None,
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count();
+        damaged(path, line, "this is not UTF-8; correct this line, or delete it")
     })?;
     Ok((text, Version { look, _open: os::KEEP_OPEN.then_some(file) }))
 }
@@ -95,9 +96,7 @@ impl Lock {
     /// The lock is on a file of its own, as the other one is replaced, and that file is never removed: who
     /// waits for it would wait for another than who comes later.
     pub(super) fn take(path: &Path) -> Result<Self> {
-        let denied = |source| {
-            refused(path, "cannot be written: check the rights to its folder, and the disk", Some(source))
-        };
+        let denied = |source| refused(path, DENIED, Some(source));
         let target = behind_links(path);
         os::private_folders().create(folder(&target)).map_err(denied)?;
         let mut name = target.clone().into_os_string();
@@ -142,13 +141,7 @@ impl Lock {
             File::open(folder).and_then(|folder| folder.sync_all()).ok();
             Ok(())
         };
-        write().map_err(|source| {
-            refused(
-                &self.path,
-                "cannot be written: check the rights to its folder, and the disk",
-                Some(source),
-            )
-        })
+        write().map_err(|source| refused(&self.path, DENIED, Some(source)))
     }
 }
 
@@ -174,13 +167,12 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<()> {
     Err(refused(path, "not a regular file: give the path of a file, which may be missing", None))
 }
 
+pub(super) fn damaged(path: &Path, line: usize, reason: &str) -> Error {
+    refused(path, &format!("line {line}: {reason}"), None)
+}
+
 fn refused(path: &Path, reason: &str, source: Option<io::Error>) -> Error {
-    Error::PeersFile {
-        path: path.to_owned(),
-        line: None,
-        reason: reason.to_owned(),
-        source: source.map(Arc::new),
-    }
+    Error::PeersFile { path: path.to_owned(), reason: reason.into(), source: source.map(Arc::new) }
 }
 
 /// What differs between operating systems.

@@ -80,7 +80,7 @@ pub(crate) fn under<T>(
             let (whole, message) = message(attempt);
             let k = challenge(&r, public_key, &message);
             let s = seed.map_or([0; 4], |seed| times(k, secret(seed)));
-            ((k[0] % 8 == 0) == holds).then(|| (whole, [r, bytes(plus(secret(&once), s))].concat()))
+            (k[0].is_multiple_of(8) == holds).then(|| (whole, [r, bytes(plus(secret(&once), s))].concat()))
         })
         .unwrap()
 }

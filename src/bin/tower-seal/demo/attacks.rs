@@ -146,7 +146,7 @@ impl Attacker<'_> {
 /// is given; and what it is in words.
 fn judge(result: Result<String, Failure>, by: By, code: Option<Code>) -> (bool, String) {
     let failure = match result {
-        Ok(answer) => return (false, format!("not at all: {answer}")),
+        Ok(answer) => return (false, format!("not refused: {answer}")),
         Err(failure) => failure,
     };
     match failure.sealed() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     middle::{Exchange, Message, RECORDS},
     search::{Needle, size},
-    show::{Show, abridged},
+    show::{NO_BREAK, Show, abridged},
     stage::{self, Stage},
 };
 use crate::BoxError;
@@ -79,10 +79,7 @@ pub(super) fn compare<W: Write>(
     show.wire("sealed", &abridged(&body(&sealed.request)))?;
     show.wire("  answer", &abridged(&body(&sealed.answer)))?;
     let types = sealed.messages().map(|message| &*message.content_type);
-    show.claim(
-        types == [RECORDS; 2],
-        "the middle passed on two envelopes, one each way, and could open neither",
-    )?;
+    show.claim(types == [RECORDS; 2], "what passed through the middle were two envelopes, one each way")?;
     Ok(())
 }
 
@@ -101,13 +98,13 @@ pub(super) fn learned<W: Write>(
     let (with, without) = (found(&exchanges), found(&unsealed.exchanges));
     let tape = format!("{} requests and answers, {} bytes", exchanges.len(), grouped(size(&exchanges)));
     show.fact("on its tape", &tape)?;
-    show.fact("searched for", &SAID.join(" · "))?;
+    show.fact("searched for", &listed(&SAID))?;
     show.fact("", "as they are, in hex of either case, and in base64 at any offset")?;
     show.claim(
         with.is_empty(),
         &match &with[..] {
             [] => format!("none of these {} is there", SAID.len()),
-            found => format!("these are there: {}", found.join(" · ")),
+            found => format!("these are there: {}", listed(found)),
         },
     )?;
     let all = without.len() == SAID.len();
@@ -119,12 +116,16 @@ pub(super) fn learned<W: Write>(
     Ok(())
 }
 
+fn listed(texts: &[&str]) -> String {
+    texts.join(" · ").replace(' ', NO_BREAK).replace("·\u{a0}", "· ")
+}
+
 /// A number with a comma after every third digit.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

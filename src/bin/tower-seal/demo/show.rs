@@ -11,6 +11,9 @@ const WIDTH: usize = 100;
 const MARGIN: usize = 3;
 const LABEL: usize = 15;
 
+/// A space at which no line is broken.
+pub(super) const NO_BREAK: &str = "\u{a0}";
+
 const STRONG: Style = Style::new().bold();
 const PLAIN: Style = Style::new();
 const WIRE: Style = AnsiColor::Cyan.on_default();
@@ -101,7 +104,7 @@ impl<W: Write> Show<W> {
     }
 
     fn row(&mut self, mark: char, style: Style, [what, by, with, after]: [&str; 4]) -> Result<()> {
-        let with = with.chars().take(20).collect::<String>();
+        let with = with.split(':').next().unwrap_or_default().chars().take(20).collect::<String>();
         writeln!(self.out, "   {style}{mark}{style:#} {what:<52}{by:<11}{style}{with:<21}{after}{style:#}")?;
         self.out.flush()
     }
@@ -127,15 +130,16 @@ fn mark(holds: bool) -> (Style, char) {
     if holds { (GOOD, '✓') } else { (BAD, '✗') }
 }
 
-/// `text` in lines of at most `width` columns, broken after a space or a comma where there is one.
+/// `text` in lines of at most `width` columns, broken after a space or a comma where there is one, but never
+/// at a no-break space.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let (mut lines, mut rest) = (Vec::new(), text);
     while let Some((limit, _)) = rest.char_indices().nth(width) {
         let at = rest[..limit].rfind([' ', ',']).map_or(limit, |at| at + 1);
-        lines.push(rest[..at].trim_end().to_owned());
+        lines.push(rest[..at].trim_end().replace(NO_BREAK, " "));
         rest = &rest[at..];
     }
-    lines.push(rest.to_owned());
+    lines.push(rest.replace(NO_BREAK, " "));
     lines
 }
 
@@ -166,6 +170,7 @@ mod tests {
         assert_eq!(wrap("{\"a\":1,\"b\":2}", 8), ["{\"a\":1,", "\"b\":2}"]);
         assert_eq!(wrap("……………", 2), ["……", "……", "…"]);
         assert_eq!(wrap("", 8), [""]);
+        assert_eq!(wrap("one two\u{a0}three", 10), ["one", "two three"]);
     }
 
     #[test]

@@ -1,0 +1,160 @@
+//! The ways to carry a request: hyper's client to an axum server that echoes, with different things between.
+
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+
+use axum::{Router, routing::post};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tower::{Layer as _, Service, ServiceExt as _};
+use tower_seal::{
+    Config, Identity,
+    config::{Encoding, Signatures},
+    http::{SealLayer, UnsealLayer},
+    trust::Pinned,
+};
+
+type Call = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) call: Call,
+}
+
+pub(crate) async fn all() -> Vec<Way> {
+    vec![
+        plain().await,
+        mtls().await,
+        sealed("binary unsigned", Encoding::Binary, Signatures::Handshake).await,
+        sealed("binary signed", Encoding::Binary, Signatures::Every).await,
+        sealed("json unsigned", Encoding::Json, Signatures::Handshake).await,
+        sealed("json signed", Encoding::Json, Signatures::Every).await,
+    ]
+}
+
+fn echo() -> Router {
+    Router::new().route("/echo", post(async |body: Bytes| body))
+}
+
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector
+}
+
+/// Serves connections, each after `accept` has made something of it.
+async fn serve<A, F, I>(app: Router, accept: A) -> SocketAddr
+where
+    A: Fn(TcpStream) -> F + Send + 'static,
+    F: Future<Output = I> + Send + 'static,
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
+            let (stream, app) = (accept(stream), app.clone());
+            tokio::spawn(async move {
+                let http = auto::Builder::new(TokioExecutor::new());
+                // Errors are how clients go away.
+                let _ = http.serve_connection(TokioIo::new(stream.await), TowerToHyperService::new(app)).await;
+            });
+        }
+    });
+    address
+}
+
+fn way<S, R>(name: &'static str, scheme: &str, address: SocketAddr, service: S) -> Way
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<R>, Future: Send, Error: std::fmt::Debug>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    R: http_body::Body<Error: std::fmt::Debug, Data: Send> + Send,
+{
+    let url = format!("{scheme}://localhost:{}/echo", address.port());
+    let call: Call = Arc::new(move |body| {
+        let (service, length) = (service.clone(), body.len());
+        let request = Request::post(&url).body(Full::new(body)).unwrap();
+        Box::pin(async move {
+            let response = service.oneshot(request).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body.len(), length);
+        })
+    });
+    Way { name, call }
+}
+
+async fn plain() -> Way {
+    let address = serve(echo(), std::future::ready).await;
+    way("plain", "http", address, Client::builder(TokioExecutor::new()).build(connector()))
+}
+
+async fn sealed(name: &'static str, encoding: Encoding, signatures: Signatures) -> Way {
+    let (server, client) = (Identity::generate(), Identity::generate());
+    let (server_id, client_id) = (server.node_id(), client.node_id());
+    let config = Config::new(server, Pinned::new([client_id])).signatures(signatures);
+    let app = Router::new().fallback_service(UnsealLayer::new(config).layer(echo()));
+    let address = serve(app, std::future::ready).await;
+    let config = Config::new(client, Pinned::new([server_id])).signatures(signatures).encoding(encoding);
+    let client = Client::builder(TokioExecutor::new()).build(connector());
+    way(name, "http", address, SealLayer::new(config).layer(client))
+}
+
+/// TLS 1.3 with certificates on both sides, by rustls and aws-lc-rs.
+async fn mtls() -> Way {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let issue = || {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone()).build().unwrap();
+    let (chain, key) = issue();
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let address = serve(echo(), move |stream| {
+        let acceptor = acceptor.clone();
+        async move { acceptor.accept(stream).await.unwrap() }
+    })
+    .await;
+    let (chain, key) = issue();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    let https = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(client)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector());
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(https);
+    way("mTLS", "https", address, client)
+}

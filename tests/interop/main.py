@@ -1,0 +1,93 @@
+"""Every suite over every way; sealed has to be as direct is. See README.md."""
+
+import difflib
+import os
+import shutil
+import sys
+import time
+
+import client
+import conformance
+import raw
+import stack
+
+SUITES = {
+    "everything raw": (stack.everything, raw.use, raw.everything),
+    "python raw 2025-11-25": (stack.python, raw.use, raw.legacy),
+    "python raw 2026-07-28": (stack.python, raw.use, raw.modern),
+    "everything client": (stack.everything, client.use, "everything", "auto"),
+    "python client 2025-11-25": (stack.python, client.use, "python", "legacy"),
+    "python client 2026-07-28": (stack.python, client.use, "python", "auto"),
+    "everything conformance": (stack.everything, conformance.use),
+    "python conformance": (stack.python, conformance.use),
+}
+
+
+def ways():
+    yield "direct", stack.direct
+    if tool := os.environ.get("TOWER_SEAL"):
+        tool = os.path.abspath(tool)
+        yield "sealed", stack.Sealed(tool)
+        yield "sealed json", stack.Sealed(tool, "--encoding", "json", "--signatures", "handshake")
+        yield "sealed nginx", stack.Sealed(tool, nginx=True)
+
+
+def visit(way, suite):
+    """Runs one suite over one way, with processes of its own: what came back by step, and what else held."""
+    server, use, *arguments = SUITES[suite]
+    folder = stack.TARGET / "logs" / f"{way} {suite}".replace(" ", "-")
+    folder.mkdir(parents=True)
+    with stack.Processes(folder) as processes:
+        found = dict(ways())[way](processes, server(processes))
+        steps, checks = use(found, *arguments)
+        if found.tap:
+            read = found.tap.read()
+            checks["nothing can be read in between"] = read and not any(word in read for word in raw.SECRET)
+    return steps, checks
+
+
+def difference(expected, found):
+    lines = difflib.unified_diff(expected.splitlines(), found.splitlines(), "direct", "sealed", lineterm="", n=0)
+    return "\n".join("      " + line[:300] for line in list(lines)[:12])
+
+
+def reason(error):
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"[:1500]
+
+
+def main(wanted):
+    passed = failed = 0
+    seen = {suite: {} for suite in SUITES if all(word in suite for word in wanted)}
+    shutil.rmtree(stack.TARGET / "logs", ignore_errors=True)
+    for way, _ in ways():
+        for suite, found in seen.items():
+            start = time.monotonic()
+            wrong = []
+            try:
+                found[way], checks = visit(way, suite)
+            except Exception as error:  # whatever it is, the other suites go on
+                found[way], checks = {}, {}
+                wrong.append(reason(error))
+            expected = found["direct"]
+            for step in expected if found[way] else ():
+                if found[way].get(step) != expected[step]:
+                    wrong.append(f"{step}\n{difference(expected[step], found[way].get(step, 'nothing'))}")
+            wrong += [check for check, held in checks.items() if not held]
+            right = len(expected if found[way] else ()) + len(checks) - len(wrong)
+            passed, failed = passed + max(right, 0), failed + len(wrong)
+            print(f"{'FAIL' if wrong else 'ok':5} {way:14} {suite:25} {right:3}  {time.monotonic() - start:4.1f} s", flush=True)
+            for line in wrong:
+                print(f"    - {line}")
+    for suite, found in seen.items():
+        if "conformance" in suite:
+            print(f"\n{suite}", *conformance.table(found), sep="\n")
+    if "TOWER_SEAL" not in os.environ:
+        print("\nTOWER_SEAL does not name the tool: there was only direct")
+    print(f"\n{passed} passed, {failed} failed")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
