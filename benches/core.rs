@@ -1,5 +1,7 @@
 //! The core in memory: a handshake, and sealing and opening a record. `cargo bench --bench core`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     hint::black_box,
     sync::Arc,

@@ -1,5 +1,7 @@
 //! What a live session costs the server, counted by the allocator. `cargo bench --bench memory`
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::time::Instant;
 
 use rand_core::UnwrapErr;
@@ -32,7 +34,8 @@ fn main() {
         let session = std::sync::Arc::new(initiator.finish(&reply, now).unwrap());
         let timeout = std::time::Duration::from_secs(60);
         let request = session.request(&b"x"[..], Final::Yes, timeout, false, rng, now).unwrap();
-        let record = Record::parse(request.bytes[..].into(), tower_seal::config::Encoding::Binary, 1 << 20).unwrap();
+        let record =
+            Record::parse(request.bytes[..].into(), tower_seal::config::Encoding::Binary, 1 << 20).unwrap();
         server.open(record, now).unwrap();
     };
     confirm();

@@ -1,5 +1,7 @@
 //! The examples, run as a reader would run them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,

@@ -1,5 +1,7 @@
 //! Key files: what is accepted, what is refused and in which words, and who may see what.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::{
     collections::HashSet,
     error::Error as _,

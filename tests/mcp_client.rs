@@ -1,6 +1,8 @@
 //! `mcp::HttpClient`: rmcp's client and server over it in both eras, in process and over TCP; and what it
 //! makes of answers that rmcp's server does not give.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "support/mcp_server.rs"]
 mod mcp_server;
 

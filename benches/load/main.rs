@@ -4,6 +4,8 @@
 //! runs in turn, round after round, so that a noisy neighbour disturbs all alike; what is printed are medians
 //! over the rounds. Client and server share one process and its cores, as they share the costs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod ways;
 
 use std::{
@@ -24,10 +26,18 @@ struct Plan {
     round: Duration,
 }
 
-const FULL: Plan =
-    Plan { sizes: &[256, 1 << 10, 64 << 10], in_flight: &[1, 16, 64], rounds: 5, round: Duration::from_millis(700) };
-const QUICK: Plan =
-    Plan { sizes: &[256, 1 << 10, 64 << 10], in_flight: &[1, 16, 64], rounds: 1, round: Duration::from_millis(600) };
+const FULL: Plan = Plan {
+    sizes: &[256, 1 << 10, 64 << 10],
+    in_flight: &[1, 16, 64],
+    rounds: 5,
+    round: Duration::from_millis(700),
+};
+const QUICK: Plan = Plan {
+    sizes: &[256, 1 << 10, 64 << 10],
+    in_flight: &[1, 16, 64],
+    rounds: 1,
+    round: Duration::from_millis(600),
+};
 
 #[tokio::main]
 async fn main() {

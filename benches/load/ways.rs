@@ -13,7 +13,9 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -69,7 +71,8 @@ where
             tokio::spawn(async move {
                 let http = auto::Builder::new(TokioExecutor::new());
                 // Errors are how clients go away.
-                let _ = http.serve_connection(TokioIo::new(stream.await), TowerToHyperService::new(app)).await;
+                let _ =
+                    http.serve_connection(TokioIo::new(stream.await), TowerToHyperService::new(app)).await;
             });
         }
     });
@@ -128,8 +131,9 @@ async fn mtls() -> Way {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone()).build().unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone())
+        .build()
+        .unwrap();
     let (chain, key) = issue();
     let server = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])

@@ -298,11 +298,10 @@ where
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
         loop {
             if self.opener.is_finished() {
-                self.frames.never_rest();
+                return self.frames.poll_end(cx).map(|end| end.err().map(Err));
             }
             let content = match ready!(self.frames.poll_record(cx)) {
                 Some(record) => record.and_then(|record| self.opener.open(record, now())),
-                None if self.opener.is_finished() => return Poll::Ready(None),
                 None => Err(Error::new(Code::Truncated, "the body ended without a FINAL record")),
             }
             .and_then(|opened| self.budget.spend(opened.plaintext.len()).map(|()| opened.plaintext));

@@ -58,6 +58,22 @@ where
         }
     }
 
+    /// The end of the body, after FINAL.
+    ///
+    /// Errors: `malformed` when anything follows; `Transport`; `TimedOut`.
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.never_rest();
+        loop {
+            if !self.buffer.is_empty() {
+                return Poll::Ready(Err(Error::malformed("bytes after FINAL")));
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_more(cx))?;
+        }
+    }
+
     /// From here on the body may rest between records no longer than within one.
     pub(super) fn never_rest(&mut self) {
         self.stall.between = true;

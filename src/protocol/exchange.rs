@@ -143,8 +143,8 @@ impl Offered {
     pub(super) fn open(session: Arc<Session>, record: Record, now: Instant) -> Result<Self> {
         session.check_new_stream(now)?;
         let opening = record.opening.ok_or(Error::malformed("a request without an opening"))?;
-        let Some(deadline) = opening.deadline else {
-            return Err(Error::malformed("a request without a deadline"));
+        let Some(deadline @ 1..) = opening.deadline else {
+            return Err(Error::malformed("a request without a deadline, or with one of 0"));
         };
         if session.age(now) > Duration::from_millis(deadline) {
             return Err(Error::new(Code::Expired, "the request came after its deadline"));

@@ -66,7 +66,7 @@ pub(super) struct Opening {
     /// Never 0.
     pub(super) stream: u64,
     pub(super) salt: [u8; 16],
-    /// There in a request, and never 0; not there in a response.
+    /// There in a request, where 0 is wrong; not there in a response.
     pub(super) deadline: Option<u64>,
 }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Response, header};
 use tower::ServiceExt as _;
 use tower_seal::{
     Error,
@@ -53,17 +53,17 @@ async fn read(http: &Http) -> Result<(Bytes, Option<Error>)> {
     }
 }
 
+/// Reads a response that nobody has touched.
+async fn honest(http: &Http) -> Bytes {
+    let (content, error) = read(http).await.unwrap();
+    assert!(error.is_none(), "{error:?}");
+    content
+}
+
 /// Answers with three records: a head with `one`, then `two`, then `three`.
 fn three_records() -> Wire {
     app(|_| async {
-        let (tap, body) = channel();
-        tokio::spawn(async move {
-            for part in ["one", "two", "three"] {
-                tap.send(part);
-                tokio::task::yield_now().await;
-            }
-        });
-        tokio::task::yield_now().await;
+        let body = boxed(paced(["one", "two", "three"]));
         Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
     })
 }
@@ -93,13 +93,14 @@ async fn a_response_that_is_not_sealed_is_an_error_and_nothing_of_it_is_passed_o
     for (i, (status, fields, body)) in plain.into_iter().enumerate() {
         attack(Box::new(move |_| {
             let response = Response::builder().status(status);
-            let response = fields.iter().fold(response, |response, (name, value)| response.header(*name, *value));
+            let response =
+                fields.iter().fold(response, |response, (name, value)| response.header(*name, *value));
             response.body(full(body)).unwrap()
         }));
         let error = read(&http).await.unwrap_err();
         assert!(matches!(error, Error::Unsealed { status: s } if s == status), "{status} {error:?}");
         assert_eq!(traffic.requests.value(), 2 * i + 1, "it was not sent again");
-        assert_eq!(read(&http).await.unwrap().0, "onetwothree");
+        assert_eq!(honest(&http).await, "onetwothree");
     }
     assert_eq!(traffic.hellos.value(), 1);
 }
@@ -154,7 +155,7 @@ async fn a_genuine_response_counts_only_as_a_200_of_its_own_kind() {
         }));
         let code = read(&http).await.unwrap_err().code().unwrap();
         assert_eq!(code, Code::Malformed);
-        assert_eq!(read(&http).await.unwrap().0, "onetwothree");
+        assert_eq!(honest(&http).await, "onetwothree");
     }
 }
 
@@ -180,7 +181,12 @@ async fn a_stream_with_records_lost_repeated_swapped_or_forged_ends_with_an_erro
     let damages: [(&str, Damage, &str, Code); 15] = [
         ("FINAL cut off", |r| [&r[..2]].concat(), "onetwo", Code::Truncated),
         ("two cut off", |r| [&r[..1]].concat(), "one", Code::Truncated),
-        ("FINAL cut short", |r| [&r[..2], &[r[2].slice(..r[2].len() - 2)]].concat(), "onetwo", Code::Truncated),
+        (
+            "FINAL cut short",
+            |r| [&r[..2], &[r[2].slice(..r[2].len() - 2)]].concat(),
+            "onetwo",
+            Code::Truncated,
+        ),
         ("its length cut short", |r| [&r[..2], &[r[2].slice(..1)]].concat(), "onetwo", Code::Truncated),
         ("one lost", |r| [&r[..1], &r[2..]].concat(), "one", Code::OutOfOrder),
         ("swapped", |r| [&r[..1], &r[2..], &r[1..2]].concat(), "one", Code::OutOfOrder),
@@ -188,7 +194,12 @@ async fn a_stream_with_records_lost_repeated_swapped_or_forged_ends_with_an_erro
         ("the head repeated", |r| [&r[..1], &r[..]].concat(), "one", Code::Malformed),
         ("FINAL repeated", |r| [&r[..], &r[2..]].concat(), "onetwothree", Code::Malformed),
         ("another after FINAL", |r| [&r[..], &r[1..2]].concat(), "onetwothree", Code::Malformed),
-        ("something after FINAL", |r| [&r[..], &[Bytes::from("\n\n\n\n\n")]].concat(), "onetwothree", Code::Malformed),
+        (
+            "something after FINAL",
+            |r| [&r[..], &[Bytes::from("\n\n\n\n\n")]].concat(),
+            "onetwothree",
+            Code::Malformed,
+        ),
         ("forged", |r| [&r[..1], &[forged(&r[1])], &r[2..]].concat(), "one", Code::DecryptionFailed),
         ("FINAL forged", |r| [&r[..2], &[forged(&r[2])]].concat(), "onetwo", Code::DecryptionFailed),
         ("the head lost", |r| [&r[1..]].concat(), "", Code::Malformed),
@@ -218,7 +229,7 @@ async fn a_stream_with_records_lost_repeated_swapped_or_forged_ends_with_an_erro
                 Err(error) => (Bytes::new(), error),
             };
             assert_eq!((&*got, error.code()), (passed.as_bytes(), Some(code)), "{encoding:?} {name}");
-            assert_eq!(read(&http).await.unwrap(), ("onetwothree".into(), None), "{encoding:?} {name}");
+            assert_eq!(honest(&http).await, "onetwothree", "{encoding:?} {name}");
         }
         assert_eq!(traffic.hellos.value(), 1, "the session lives on");
     }
@@ -259,7 +270,7 @@ async fn a_response_that_breaks_off_is_an_error() {
             assert_eq!(got, ["one", "onetwo", "onetwothree"][records - 1]);
             assert!(matches!(error, Some(Error::Transport(_))), "{error:?}");
         }
-        assert_eq!(read(&http).await.unwrap().1.map(|_| ()), None);
+        assert_eq!(honest(&http).await, "onetwothree");
     }
 }
 
@@ -291,7 +302,7 @@ async fn no_byte_of_a_response_can_be_changed() {
             at += 1;
         }
         assert!(at > 150);
-        assert_eq!(read(&http).await.unwrap().0, "secret");
+        assert_eq!(honest(&http).await, "secret");
     }
 }
 
@@ -327,7 +338,7 @@ async fn a_client_takes_a_response_in_either_encoding() {
         Response::from_parts(parts, full(records.concat()))
     }));
     let http = sides.seal(wire);
-    assert_eq!(read(&http).await.unwrap(), ("onetwothree".into(), None));
+    assert_eq!(honest(&http).await, "onetwothree");
 }
 
 /// A JSON record in the binary encoding (PROTOCOL sections 4.1 and 4.2).
@@ -356,20 +367,23 @@ async fn a_socket_that_is_cut_in_a_response_is_an_error_and_not_an_end() {
         let (wire, attack) = ambush(sides.serve(three_records()));
         let address = listen(wire).await;
         let http = sides.seal(connection(version));
-        let call = || {
-            let request = Request::get(format!("http://{address}/")).body(empty()).unwrap();
-            ask(&http, request)
-        };
-        assert_eq!(call().await.unwrap().1, "onetwothree");
+        let request = || get(&format!("http://{address}/"));
+        assert_eq!(ask(&http, request()).await.unwrap().1, "onetwothree");
+        let (keep, mut kept) = tokio::sync::mpsc::unbounded_channel();
         attack(Box::new(move |response| {
             let (parts, body) = response.into_parts();
             let (tap, cut) = channel();
             tap.send(frames(encoding, &body)[..2].concat());
-            tap.fail();
+            keep.send(tap).unwrap();
             Response::from_parts(parts, cut)
         }));
-        let error = call().await.unwrap_err();
+        let response = http.clone().oneshot(request()).await.unwrap();
+        let mut body = response.into_body();
+        assert_eq!(piece(&mut body).await.unwrap().unwrap(), "one");
+        assert_eq!(piece(&mut body).await.unwrap().unwrap(), "two");
+        kept.recv().await.unwrap().fail();
+        let error = reason(piece(&mut body).await);
         assert!(matches!(error, Error::Transport(_)), "{version:?} {encoding:?} {error:?}");
-        assert_eq!(call().await.unwrap().1, "onetwothree");
+        assert_eq!(ask(&http, request()).await.unwrap().1, "onetwothree");
     }
 }

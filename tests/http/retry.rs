@@ -335,8 +335,7 @@ async fn a_connection_that_breaks_is_met_once_with_the_same_bytes_which_are_serv
     let ok: Check = |answer| answer.as_ref().is_ok_and(|content| content == "content");
     let unknown: Check = |answer| matches!(answer, Err(Error::OutcomeUnknown));
     let broken: Check = |answer| matches!(answer, Err(Error::Transport(_)));
-    let expired: Check =
-        |answer| matches!(answer, Err(Error::Refused { code: Code::Expired, signed: true }));
+    let expired: Check = |answer| matches!(answer, Err(Error::Refused { code: Code::Expired, signed: true }));
     for (fate, check, sent, served) in [
         (vec![Lost], ok, 2, 1),
         (vec![Served], unknown, 2, 1),
@@ -406,7 +405,9 @@ async fn a_socket_that_closes_before_the_answer_is_met_once_with_the_same_bytes(
             let answer = call().await;
             match answer {
                 Ok((_, content)) => assert!(served && content == "done"),
-                Err(error) => assert!(!served && matches!(error, Error::OutcomeUnknown), "{fate:?} {error:?}"),
+                Err(error) => {
+                    assert!(!served && matches!(error, Error::OutcomeUnknown), "{fate:?} {error:?}")
+                }
             }
             assert_eq!((bytes.lock().unwrap().len(), count.value()), (3, 2), "{version:?} {fate:?}");
             assert_eq!(call().await.unwrap().1, "done");

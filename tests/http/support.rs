@@ -5,11 +5,13 @@ use std::{
     fmt::{self, Debug},
     future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc as std_mpsc,
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -358,6 +360,37 @@ impl Tap {
     }
 }
 
+/// A body that has one piece at hand at a time, and knows when it has ended.
+pub(crate) fn paced<const N: usize>(pieces: [&'static str; N]) -> Paced {
+    Paced { pieces: pieces.map(Bytes::from).into(), rests: false }
+}
+
+pub(crate) struct Paced {
+    pieces: std::collections::VecDeque<Bytes>,
+    rests: bool,
+}
+
+impl http_body::Body for Paced {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Failure>>> {
+        self.rests = !self.rests;
+        if !self.rests {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(self.pieces.pop_front().map(|piece| Ok(http_body::Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+    }
+}
+
 /// All of a body.
 pub(crate) async fn content(body: Body) -> Result<Bytes, Failure> {
     Ok(body.collect().await?.to_bytes())
@@ -392,10 +425,10 @@ pub(crate) async fn ask(http: &Http, request: Request<Body>) -> Result<(u16, Byt
 
 /// Lets `future` come as far as it can by itself, which is not to its end.
 pub(crate) async fn begin<F: Future + Unpin>(future: &mut F) {
-    let mut future = std::pin::Pin::new(future);
+    let mut future = Pin::new(future);
     std::future::poll_fn(|cx| {
         assert!(future.as_mut().poll(cx).is_pending());
-        std::task::Poll::Ready(())
+        Poll::Ready(())
     })
     .await;
 }

@@ -3,6 +3,7 @@
 import difflib
 import os
 import shutil
+import signal
 import sys
 import time
 
@@ -70,14 +71,16 @@ def main(wanted):
             except Exception as error:  # whatever it is, the other suites go on
                 found[way], checks = {}, {}
                 wrong.append(reason(error))
-            expected = found["direct"]
-            for step in expected if found[way] else ():
-                if found[way].get(step) != expected[step]:
-                    wrong.append(f"{step}\n{difference(expected[step], found[way].get(step, 'nothing'))}")
+            expected, got = found["direct"], found[way]
             wrong += [check for check, held in checks.items() if not held]
-            right = len(expected if found[way] else ()) + len(checks) - len(wrong)
+            for step in expected if got else ():
+                if step not in got:
+                    wrong.append(f"{step}: not there")
+                elif got[step] != expected[step]:
+                    wrong.append(f"{step}\n{difference(expected[step], got[step])}")
+            right = len(got) + len(checks) - len(wrong)
             passed, failed = passed + max(right, 0), failed + len(wrong)
-            print(f"{'FAIL' if wrong else 'ok':5} {way:14} {suite:25} {right:3}  {time.monotonic() - start:4.1f} s", flush=True)
+            print(f"{'FAIL' if wrong else 'ok':5} {way:14} {suite:25} {right:3} {time.monotonic() - start:4.1f} s", flush=True)
             for line in wrong:
                 print(f"    - {line}")
     for suite, found in seen.items():
@@ -90,4 +93,5 @@ def main(wanted):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     sys.exit(main(sys.argv[1:]))

@@ -148,7 +148,10 @@ where
             let url = match url {
                 Ok(url) => url,
                 Err(error) => {
-                    return Ok(problem::respond("malformed", &format!("the path cannot be sent on: {error}")));
+                    return Ok(problem::respond(
+                        "malformed",
+                        &format!("the path cannot be sent on: {error}"),
+                    ));
                 }
             };
             *request.uri_mut() = url;

@@ -94,12 +94,8 @@ where
     let options = &shared.options;
     let limits = options.config.bounds();
     if offered.last() == Final::Yes {
-        let end = timeout(limits.handshake, std::future::poll_fn(|cx| frames.poll_record(cx))).await;
-        match end.unwrap_or(Some(Err(Error::TimedOut { waiting_for: "the end of the request" }))) {
-            None => {}
-            Some(Ok(_)) => return Err(Error::malformed("a record after FINAL")),
-            Some(Err(error)) => return Err(error),
-        }
+        let end = timeout(limits.handshake, std::future::poll_fn(|cx| frames.poll_end(cx))).await;
+        end.unwrap_or(Err(Error::TimedOut { waiting_for: "the end of the request" }))?;
     }
     let (head, content) = message::decode_request(offered.plaintext(), limits.head)?;
     let budget = Budget::new(limits.body, &content)?;

@@ -62,9 +62,6 @@ fn parse_opening(object: &Object<'_>) -> Result<Option<Opening>> {
     let deadline = object.optional("deadline").map(reader::Value::integer).transpose()?;
     match (object.optional("session"), object.optional("stream"), object.optional("salt")) {
         (Some(session), Some(stream), Some(salt)) => {
-            if deadline == Some(0) {
-                return Err(Error::malformed("a deadline of 0"));
-            }
             Opening::parse(session.hex()?, stream.integer()?, salt.hex()?, deadline).map(Some)
         }
         (None, None, None) if deadline.is_none() => Ok(None),

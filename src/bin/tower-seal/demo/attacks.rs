@@ -26,7 +26,7 @@ enum By {
 }
 
 /// How long an attacked call may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Attacks in every way, and shows what came of it. `paid` is the exchange in which the invoice was
 /// paid, and `plain` a request to do so without the seal.

@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use rmcp::{
     ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceError,
-    model::{CallToolRequestParams, ProgressNotificationParam, ProtocolVersion, Tool},
+    model::{CallToolRequestParams, CallToolResult, ProgressNotificationParam, ProtocolVersion, Tool},
     service::{ClientInitializeError, NotificationContext, RunningService},
     transport::{
         DynamicTransportError, StreamableHttpClientTransport,
@@ -45,7 +45,7 @@ impl Client {
         let arguments = arguments.as_object().cloned().unwrap_or_default();
         let answer =
             self.service.call_tool(CallToolRequestParams::new(tool).with_arguments(arguments)).await?;
-        Ok(answer.content.iter().filter_map(|content| content.as_text()).map(|text| &*text.text).collect())
+        Ok(text(&answer))
     }
 
     /// Calls the countdown; `show` gets each step as it arrives, and `server` learns that it was shown.
@@ -66,13 +66,15 @@ impl Client {
                     server.shown(step.progress as u32);
                 }
                 answer = &mut answer => {
-                    let answer = answer.map_err(Failure::from)?;
-                    let text = answer.content.first().and_then(|content| content.as_text());
-                    return Ok(text.map(|text| text.text.clone()).unwrap_or_default());
+                    return Ok(text(&answer.map_err(Failure::from)?));
                 }
             }
         }
     }
+}
+
+fn text(answer: &CallToolResult) -> String {
+    answer.content.iter().filter_map(|content| content.as_text()).map(|text| &*text.text).collect()
 }
 
 /// Hands on the progress that it hears of.
