@@ -43,12 +43,18 @@ const QUICK: Plan = Plan {
 async fn main() {
     // Cargo passes `--bench`.
     let plan = if std::env::args().any(|arg| arg == "--quick") { QUICK } else { FULL };
-    let ways = ways::all().await;
+    let mut ways = ways::all().await;
+    // `-- --only unsigned --size 1024` keeps the ways with this in their name, and one size: for a profiler.
+    let option = |name: &str| std::env::args().skip_while(|arg| arg != name).nth(1);
+    if let Some(name) = option("--only") {
+        ways.retain(|way| way.name == "plain" || way.name.contains(&name));
+    }
+    let size: Option<usize> = option("--size").and_then(|size| size.parse().ok());
     println!("\nrequests per second, and their ratio to plain (median of {} rounds)\n", plan.rounds);
     print!("| body | c |");
     ways.iter().for_each(|way| print!(" {} |", way.name));
     println!("\n|---|---|{}", "---|".repeat(ways.len()));
-    for &size in plan.sizes {
+    for &size in plan.sizes.iter().filter(|&&planned| size.is_none_or(|size| size == planned)) {
         for &in_flight in plan.in_flight {
             row(&ways, &plan, size, in_flight).await;
         }

@@ -105,8 +105,16 @@ pub struct SealBody<B> {
 
 enum SealKind<B> {
     Whole(Bytes),
-    Records { first: Bytes, rest: Option<Box<(Source<B>, Sealer)>> },
+    Records { first: Bytes, rest: Option<Box<Sealing<B>>> },
     Plain(Pin<Box<B>>),
+}
+
+/// A stream that is being sealed.
+pub(super) struct Sealing<B> {
+    pub(super) source: Source<B>,
+    pub(super) sealer: Sealer,
+    /// In a response: where the request says that it was bad after all. Then the response ends without FINAL.
+    pub(super) failure: Arc<OnceLock<Error>>,
 }
 
 impl<B> SealBody<B> {
@@ -114,7 +122,7 @@ impl<B> SealBody<B> {
         SealBody { kind: SealKind::Whole(bytes) }
     }
 
-    pub(super) fn records(first: Bytes, rest: Option<(Source<B>, Sealer)>) -> Self {
+    pub(super) fn records(first: Bytes, rest: Option<Sealing<B>>) -> Self {
         SealBody { kind: SealKind::Records { first, rest: rest.map(Box::new) } }
     }
 
@@ -164,19 +172,17 @@ where
 }
 
 /// Seals the next piece. A body that fails ends without FINAL, and with its error.
-fn poll_seal<B>(
-    rest: &mut Option<Box<(Source<B>, Sealer)>>,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Bytes>>>
+fn poll_seal<B>(rest: &mut Option<Box<Sealing<B>>>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let Some(streaming) = rest else {
+    let Some(sealing) = rest else {
         return Poll::Ready(None);
     };
-    let (source, sealer) = &mut **streaming;
-    let record = match ready!(source.poll_piece(cx, PIECE)).transpose() {
+    let Sealing { source, sealer, failure } = &mut **sealing;
+    let piece = ready!(source.poll_piece(cx, PIECE)).transpose();
+    let record = match failure.get().map_or(piece, |error| Err(error.clone())) {
         Ok(piece) => {
             let last = if source.is_ended() { Final::Yes } else { Final::No };
             sealer.seal(&piece.unwrap_or_default()[..], last, now()).map(|record| (record, last))

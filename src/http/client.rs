@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use super::{
     BoxError, Content, SEAL_SESSION,
-    body::{Budget, OpenBody, Opening, SealBody, Source, collect, count},
+    body::{Budget, OpenBody, Opening, SealBody, Sealing, Source, collect, count},
     frames::Frames,
     message, now, rng,
     sessions::{Handshake, Place, Sessions, without_query},
@@ -247,7 +247,11 @@ where
             }
             sent => sent?,
         };
-        let records = rest.take().zip(sent.rest);
+        let records = rest.take().zip(sent.rest).map(|(source, sealer)| Sealing {
+            source,
+            sealer,
+            failure: Arc::default(),
+        });
         let outer = Outer { options, inner: &mut inner, session: &session, awaiting: &sent.response };
         match outer.send(&mut below, sent.bytes, records, whole).await {
             Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
@@ -362,7 +366,7 @@ impl Outer<'_> {
         self,
         below: &mut Below<S>,
         bytes: Bytes,
-        rest: Option<(Source<B>, protocol::Sealer)>,
+        rest: Option<Sealing<B>>,
         whole: bool,
     ) -> Result<Response<OpenBody<R>>>
     where

@@ -4,12 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod hand;
+mod rules;
+mod siege;
 mod support;
 
+mod attacks;
 mod bodies;
 mod carriage;
 mod handshakes;
+mod paths;
 mod renewal;
 mod responses;
 mod retry;
 mod streaming;
+mod times;

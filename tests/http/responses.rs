@@ -214,8 +214,6 @@ async fn a_stream_with_records_lost_repeated_swapped_or_forged_ends_with_an_erro
             // In JSON, FINAL without its last two bytes is no object, and a line may end without LF.
             let code = match (name, encoding) {
                 ("FINAL cut short" | "its length cut short", Encoding::Json) => Code::Malformed,
-                // Five LF are a length above the limit, in binary.
-                ("something after FINAL", Encoding::Binary) => Code::TooLarge,
                 _ => code,
             };
             attack(Box::new(move |response| {

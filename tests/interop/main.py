@@ -33,10 +33,20 @@ def ways():
         yield "sealed nginx", stack.Sealed(tool, nginx=True)
 
 
+def logs(way, suite):
+    return stack.TARGET / "logs" / f"{way} {suite}".replace(" ", "-")
+
+
+def last_words(way, suite):
+    """What the processes said, in short."""
+    said = {log.stem: log.read_text().strip()[-500:] for log in sorted(logs(way, suite).glob("*.log"))}
+    return [f"{name}: {text}".replace("\n", "\n      ") for name, text in said.items()]
+
+
 def visit(way, suite):
     """Runs one suite over one way, with processes of its own: what came back by step, and what else held."""
     server, use, *arguments = SUITES[suite]
-    folder = stack.TARGET / "logs" / f"{way} {suite}".replace(" ", "-")
+    folder = logs(way, suite)
     folder.mkdir(parents=True)
     with stack.Processes(folder) as processes:
         found = dict(ways())[way](processes, server(processes))
@@ -44,12 +54,23 @@ def visit(way, suite):
         if found.tap:
             read = found.tap.read()
             checks["nothing can be read in between"] = read and not any(word in read for word in raw.SECRET)
+    if found.tap:
+        checks["serve and proxy end as they should"] = {processes.ended["serve"], processes.ended["proxy"]} == {0}
     return steps, checks
 
 
-def difference(expected, found):
-    lines = difflib.unified_diff(expected.splitlines(), found.splitlines(), "direct", "sealed", lineterm="", n=0)
-    return "\n".join("      " + line[:300] for line in list(lines)[:12])
+def judge(expected, steps, checks):
+    """What is wrong, or else None, for each thing that was looked at."""
+    for check, held in checks.items():
+        yield None if held else check
+    for step, wanted in expected.items():
+        if step not in steps:
+            yield f"{step}: not there"
+        elif steps[step] != wanted:
+            lines = difflib.unified_diff(wanted.splitlines(), steps[step].splitlines(), "direct", "sealed", "", "", 0, "")
+            yield "\n      ".join([step, *(line[:300] for line in list(lines)[:12])])
+        else:
+            yield None
 
 
 def reason(error):
@@ -65,24 +86,19 @@ def main(wanted):
     for way, _ in ways():
         for suite, found in seen.items():
             start = time.monotonic()
-            wrong = []
             try:
                 found[way], checks = visit(way, suite)
             except Exception as error:  # whatever it is, the other suites go on
-                found[way], checks = {}, {}
-                wrong.append(reason(error))
-            expected, got = found["direct"], found[way]
-            wrong += [check for check, held in checks.items() if not held]
-            for step in expected if got else ():
-                if step not in got:
-                    wrong.append(f"{step}: not there")
-                elif got[step] != expected[step]:
-                    wrong.append(f"{step}\n{difference(expected[step], got[step])}")
-            right = len(got) + len(checks) - len(wrong)
-            passed, failed = passed + max(right, 0), failed + len(wrong)
-            print(f"{'FAIL' if wrong else 'ok':5} {way:14} {suite:25} {right:3} {time.monotonic() - start:4.1f} s", flush=True)
-            for line in wrong:
+                found[way], checks = {}, {reason(error): False}
+            verdicts = list(judge(found["direct"], found[way], checks))
+            wrong = [verdict for verdict in verdicts if verdict]
+            right = len(verdicts) - len(wrong)
+            passed, failed = passed + right, failed + len(wrong)
+            took = time.monotonic() - start
+            print(f"{'FAIL' if wrong else 'ok':5} {way:13} {suite:25} {right:3} of {len(verdicts):3} {took:5.1f} s")
+            for line in wrong[:12] + (last_words(way, suite) if wrong else []):
                 print(f"    - {line}")
+            sys.stdout.flush()
     for suite, found in seen.items():
         if "conformance" in suite:
             print(f"\n{suite}", *conformance.table(found), sep="\n")

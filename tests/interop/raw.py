@@ -22,7 +22,7 @@ RANDOM = re.compile(
     re.MULTILINE,
 )
 BOTH = "application/json, text/event-stream"
-SECRET = [b"jsonrpc", b"mcp-session-id", b"tools/", b"Bearer x"]  # some of what nobody in between is to read
+SECRET = [b"jsonrpc", b"mcp-session-id", b"tools/call", b"Bearer x"]  # some of what nobody in between is to read
 META = "io.modelcontextprotocol/"
 WIDE = "ünïcode \N{PARTY POPPER} \\ \" \x7f" * 12_000  # some 300 KiB: many frames, and not ASCII
 
@@ -204,9 +204,9 @@ def rejections(caller):
     caller.refused("no accept", "ping", accept=None)
     caller.refused("unknown method", "no/such/method")
     caller.refused("unknown version", "ping", mcp_protocol_version="1999-01-01")
-    caller.plainly("PUT", "PUT", b"{}")
+    caller.plainly("PUT", "PUT", b"{}", mcp_session_id=None)
     caller.plainly("OPTIONS", "OPTIONS", origin="http://localhost", access_control_request_method="POST")
-    caller.plainly("another path", "GET", path="/other/a;b?c=1&d=%20")
+    caller.plainly("another path", "GET", path="/other/a;b?c=1&d=%20", mcp_session_id=None)
 
 
 def get_stream(caller, step, subscribe, trigger):

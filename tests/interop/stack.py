@@ -27,6 +27,7 @@ class Processes:
     def __init__(self, folder):
         self.folder = folder
         self.started = []
+        self.ended = {}  # by name, with which exit status
 
     def __enter__(self):
         return self
@@ -41,6 +42,7 @@ class Processes:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             process.reader.join()
+            self.ended[process.name] = process.returncode
 
     def start(self, name, *argv, until=None, **env):
         """Returns the match of `until`, once a line of the output has it."""
@@ -53,6 +55,7 @@ class Processes:
             text=True,
             start_new_session=True,
         )
+        process.name = name
         self.started.append(process)
         lines = queue.Queue()
         log = self.folder / f"{len(self.started):02}-{name}.log"

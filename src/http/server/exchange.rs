@@ -16,7 +16,7 @@ use crate::{
     error::{Code, Error, Result},
     http::{
         BoxError, Content,
-        body::{Budget, OpenBody, Opening, SealBody, Source},
+        body::{Budget, OpenBody, Opening, SealBody, Sealing, Source},
         frames::Frames,
         message::{self, RequestHead},
         now, rng,
@@ -42,11 +42,7 @@ where
         Err((error, subject)) => return Ok(shared.refuse(error, subject.as_ref())),
     };
     let response = inner.call(exchange.request).await?;
-    // The service may have answered a request whose later records were forged: that answer counts for nothing.
-    let sealed = match exchange.failure.get() {
-        Some(error) => Err(error.clone()),
-        None => seal(response, exchange.response, encoding).await,
-    };
+    let sealed = seal(response, exchange.response, encoding, exchange.failure).await;
     Ok(sealed.unwrap_or_else(|error| shared.refuse(error, Some(&exchange.subject))))
 }
 
@@ -156,6 +152,7 @@ async fn seal<R>(
     response: Response<R>,
     mut sealer: Sealer,
     encoding: Encoding,
+    failure: Arc<OnceLock<Error>>,
 ) -> Result<Response<SealBody<R>>>
 where
     R: Body,
@@ -164,6 +161,10 @@ where
     let (inner, body) = response.into_parts();
     let mut source = Source::new(body);
     let mut pieces = source.at_hand().await;
+    // The service may have answered a request whose later records were forged: that answer counts for nothing.
+    if let Some(error) = failure.get() {
+        return Err(error.clone());
+    }
     let content: usize = pieces.iter().map(Bytes::len).sum();
     let mut plaintext = Plaintext::with_capacity(content + 1024);
     let mut last = if source.is_ended() { Final::Yes } else { Final::No };
@@ -174,7 +175,7 @@ where
         last = Final::Yes;
     }
     let first = sealer.seal(plaintext, last, now())?;
-    let rest = (last == Final::No).then_some((source, sealer));
+    let rest = (last == Final::No).then_some(Sealing { source, sealer, failure });
     let mut response = Response::new(SealBody::records(first, rest));
     response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
     *response.extensions_mut() = inner.extensions;

@@ -1,0 +1,309 @@
+//! How long each side waits, by a clock that the tests turn.
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::{sync::mpsc, time::Instant};
+use tower::ServiceExt as _;
+use tower_seal::{
+    Error,
+    config::{Encoding, Limits},
+    error::Code,
+    protocol::Final,
+};
+
+use crate::{
+    hand::{Hand, frames, media_type, message, sealed, send},
+    support::*,
+};
+
+fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+    let mut limits = Limits::default();
+    change(&mut limits);
+    limits
+}
+
+// ---- deadlines ----
+
+#[tokio::test(start_paused = true)]
+async fn every_request_bears_its_deadline_from_the_configured_timeout() {
+    for encoding in BOTH {
+        let mut sides = Sides::speaking(encoding);
+        sides.client = sides.client.limits(limits(|limits| limits.request = Duration::from_millis(12_345)));
+        let (outside, mut outer) = mpsc::unbounded_channel();
+        let wire = middle(sides.serve(echo()), move |request, next| {
+            let outside = outside.clone();
+            async move {
+                let hello = is_hello(&request);
+                let (parts, body) = request.into_parts();
+                let bytes = content(body).await?;
+                if !hello {
+                    outside.send(bytes.clone()).unwrap();
+                }
+                next.oneshot(Request::from_parts(parts, full(bytes))).await
+            }
+        });
+        let http = sides.seal(wire);
+        for after in [0, 1000] {
+            tokio::time::advance(Duration::from_millis(after)).await;
+            ask(&http, post("http://example.com/", "hi")).await.unwrap();
+            let bytes = outer.recv().await.unwrap();
+            let deadline = match encoding {
+                // Behind length, kind, flags, session, stream and salt (PROTOCOL section 4.2).
+                Encoding::Binary => u64::from_be_bytes(bytes[4 + 2 + 40..][..8].try_into().unwrap()),
+                Encoding::Json => {
+                    let json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                    json["deadline"].as_u64().unwrap()
+                }
+            };
+            assert_eq!(deadline, 12_345 + after, "{encoding:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_held_back_beyond_its_deadline_is_not_served() {
+    for (seconds, held, served) in [(60, 59, true), (60, 61, false), (5, 4, true), (5, 6, false)] {
+        let mut sides = Sides::new();
+        sides.client = sides.client.limits(limits(|limits| limits.request = seconds * SECOND));
+        let count = Count::default();
+        let counted = count.clone();
+        let app = app(move |_| {
+            counted.add();
+            async { Response::new(empty()) }
+        });
+        let holding = Gate::new();
+        let hold = holding.clone();
+        let wire = middle(sides.serve(app), move |request, next| {
+            let hold = hold.clone();
+            async move {
+                if hold.is_open() {
+                    tokio::time::advance(held * SECOND).await;
+                }
+                next.oneshot(request).await
+            }
+        });
+        let http = sides.seal(wire);
+        // So that the session is confirmed, and lasts.
+        ask(&http, post("http://example.com/", "")).await.unwrap();
+        holding.open();
+        let answer = ask(&http, post("http://example.com/", "")).await;
+        match answer {
+            Ok(_) => assert!(served),
+            Err(Error::Refused { code: Code::Expired, signed: true }) => assert!(!served),
+            Err(error) => panic!("{error:?}"),
+        }
+        assert_eq!(count.value(), 1 + usize::from(served), "{seconds} {held}");
+        assert_eq!(sides.server.telemetry().rejections(Code::Expired), u64::from(!served));
+    }
+}
+
+// ---- what comes slowly ----
+
+#[tokio::test(start_paused = true)]
+async fn a_first_record_that_does_not_come_in_time_is_timeout() {
+    let mut sides = Sides::new();
+    sides.server = sides.server.limits(limits(|limits| limits.handshake = 8 * SECOND));
+    let wire = sides.serve(echo());
+    for encoding in BOTH {
+        let hand = Hand::new(&sides.client, encoding, &wire).await;
+        let request = hand.begin(&message("POST", "/", "hi"), Final::Yes);
+        let most = request.bytes.len() - 1;
+        for sent in [0, 1, most] {
+            let (tap, body) = channel();
+            tap.send(request.bytes.slice(..sent));
+            let began = Instant::now();
+            let answer = hand.post("/", body).await;
+            assert_eq!(answer.code(), (400, Code::Timeout), "{encoding:?} {sent}");
+            assert_eq!(began.elapsed().as_secs(), 8);
+            tap.dropped().await;
+        }
+        // A body that does not end after FINAL, either. This one could be parsed.
+        let (tap, body) = channel();
+        tap.send(request.bytes.clone());
+        let began = Instant::now();
+        let answer = hand.post("/", body).await;
+        assert_eq!(answer.refusal(&request.response), (400, Code::Timeout, true));
+        assert_eq!(began.elapsed().as_secs(), 8);
+        // Nothing has been claimed.
+        let answer = hand.post("/", full(request.bytes)).await;
+        assert_eq!(hand.open(&answer, &request.response), (200, b"hi".to_vec()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_trickle_in_do_not_stretch_the_time_for_the_first_record() {
+    let sides = Sides::new();
+    let wire = sides.serve(echo());
+    let hand = Hand::new(&sides.client, Encoding::Binary, &wire).await;
+    let bytes = hand.begin(&message("POST", "/", "hi"), Final::Yes).bytes;
+    let (tap, body) = channel();
+    let trickle = tokio::spawn(async move {
+        for i in 0..bytes.len() {
+            tap.send(bytes.slice(i..=i));
+            tokio::select! {
+                () = tokio::time::sleep(SECOND * 3 / 2) => {}
+                () = tap.dropped() => return i,
+            }
+        }
+        bytes.len()
+    });
+    assert_eq!(hand.post("/", body).await.code(), (400, Code::Timeout));
+    assert_eq!(trickle.await.unwrap(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_that_does_not_come_in_time_is_timeout() {
+    let sides = Sides::new();
+    let wire = sides.serve(echo());
+    for sent in ["", "{", "{\"type\":\"key_exchange\""] {
+        let (tap, body) = channel();
+        tap.send(sent);
+        let began = Instant::now();
+        assert_eq!(send(&wire, sealed("/", HANDSHAKE, body)).await.code(), (400, Code::Timeout));
+        assert_eq!(began.elapsed().as_secs(), 10);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_body_that_rests_too_long_ends_with_an_error() {
+    for encoding in BOTH {
+        let mut sides = Sides::new();
+        sides.server = sides.server.limits(limits(|limits| limits.stall = 70 * SECOND));
+        let (seen, mut ends) = mpsc::unbounded_channel();
+        let app = app(move |request| {
+            let seen = seen.clone();
+            async move {
+                seen.send(reason(content(request.into_body()).await)).unwrap();
+                Response::new(full("all is well"))
+            }
+        });
+        let wire = sides.serve(app);
+        let hand = Hand::new(&sides.client, encoding, &wire).await;
+        // Within a record, and between two.
+        for cut in [10, 0] {
+            let mut request = hand.begin(&message("POST", "/", "one"), Final::No);
+            let second =
+                request.rest.as_mut().unwrap().seal(&b"two"[..], Final::Yes, crate::hand::now()).unwrap();
+            let (tap, body) = channel();
+            tap.send(request.bytes);
+            tap.send(second.slice(..cut));
+            let began = Instant::now();
+            let answer = hand.post("/", body).await;
+            assert_eq!(answer.refusal(&request.response), (400, Code::Timeout, true), "{encoding:?} {cut}");
+            assert_eq!(began.elapsed().as_secs(), 70);
+            assert!(matches!(ends.recv().await.unwrap(), Error::TimedOut { .. }));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_body_may_rest_between_records_and_not_within_one() {
+    for encoding in BOTH {
+        let mut sides = Sides::speaking(encoding);
+        sides.client = sides.client.limits(limits(|limits| limits.stall = 70 * SECOND));
+        let app = app(|_| async { Response::new(boxed(paced(["one", "two", "three"]))) });
+        let (resting, mut rests) = mpsc::unbounded_channel();
+        let wire = middle(sides.serve(app), move |request, next| {
+            let resting = resting.clone();
+            async move {
+                let hello = is_hello(&request);
+                let response = next.oneshot(request).await?;
+                if hello {
+                    return Ok(response);
+                }
+                let (parts, body) = response.into_parts();
+                let records = frames(encoding, &content(body).await?);
+                assert_eq!(parts.headers["content-type"], media_type(encoding));
+                let (tap, body) = channel();
+                tap.send(records[0].clone());
+                resting.send((tap, records)).unwrap();
+                Ok(Response::from_parts(parts, body))
+            }
+        });
+        let response = sides.seal(wire).oneshot(get("http://example.com/")).await.unwrap();
+        let mut body = response.into_body();
+        let (tap, records) = rests.recv().await.unwrap();
+        assert_eq!(piece(&mut body).await.unwrap().unwrap(), "one");
+        // An event stream may be silent for hours.
+        assert!(tokio::time::timeout(10_000 * SECOND, piece(&mut body)).await.is_err());
+        tap.send(records[1].clone());
+        assert_eq!(piece(&mut body).await.unwrap().unwrap(), "two");
+        tap.send(records[2].slice(..20));
+        let began = Instant::now();
+        assert!(matches!(reason(piece(&mut body).await), Error::TimedOut { .. }), "{encoding:?}");
+        assert_eq!(began.elapsed().as_secs(), 70);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outer_body_that_stays_open_after_final_ends_with_an_error() {
+    let mut sides = Sides::new();
+    sides.client = sides.client.limits(limits(|limits| limits.stall = 70 * SECOND));
+    let (keep, mut kept) = mpsc::unbounded_channel();
+    let wire = middle(sides.serve(echo()), move |request, next| {
+        let keep = keep.clone();
+        async move {
+            if is_hello(&request) {
+                return next.oneshot(request).await;
+            }
+            let (parts, body) = next.oneshot(request).await?.into_parts();
+            let (tap, open) = channel();
+            tap.send(content(body).await?);
+            keep.send(tap).unwrap();
+            Ok(Response::from_parts(parts, open))
+        }
+    });
+    let response = sides.seal(wire).oneshot(post("http://example.com/", "hi")).await.unwrap();
+    let mut body = response.into_body();
+    let tap = kept.recv().await.unwrap();
+    assert_eq!(piece(&mut body).await.unwrap().unwrap(), "hi");
+    assert!(matches!(reason(piece(&mut body).await), Error::TimedOut { .. }));
+    drop(tap);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_does_not_begin_in_time_ends_with_an_error() {
+    for seconds in [600, 5] {
+        let mut sides = Sides::new();
+        if seconds != 600 {
+            sides.client = sides.client.limits(limits(|limits| limits.response = seconds * SECOND));
+        }
+        let (alive, mut gone) = mpsc::channel::<()>(1);
+        let app = app(move |_| {
+            let alive = alive.clone();
+            async move {
+                std::future::pending::<()>().await;
+                drop(alive);
+                Response::new(empty())
+            }
+        });
+        let began = Instant::now();
+        let error = ask(&sides.seal(sides.serve(app)), post("http://example.com/", "")).await.unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
+        assert_eq!(began.elapsed().as_secs(), u64::from(seconds));
+        assert!(gone.recv().await.is_none(), "the server's call is gone");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_wiped_when_sessions_are_over_without_another_request() {
+    use tower_seal::telemetry::Metric;
+
+    let mut sides = Sides::new();
+    sides.server = sides.server.limits(limits(|limits| limits.idle = 100 * SECOND));
+    let http = sides.seal(sides.serve(echo()));
+    ask(&http, post("http://example.com/", "")).await.unwrap();
+    let live = || sides.server.telemetry().value(Metric::SessionsLive);
+    assert_eq!(live(), 1);
+    tokio::time::sleep(90 * SECOND).await;
+    assert_eq!(live(), 1);
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(live(), 0);
+    // One that nobody confirmed, after a minute.
+    let hand = Hand::new(&sides.client, Encoding::Binary, &sides.serve(echo())).await;
+    assert_eq!(live(), 1);
+    tokio::time::sleep(100 * SECOND).await;
+    assert_eq!(live(), 0);
+    drop(hand);
+}
