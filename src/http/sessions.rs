@@ -84,22 +84,19 @@ impl Sessions {
             };
             (made, slot.ready.clone())
         };
-        let made = made.await;
+        let result = made.clone().await;
         let mut slots = self.lock();
         let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
-        match made {
-            Ok(session) => {
-                // Whoever of the waiting comes first puts it there; a session that came later stays.
-                if slot.ready.as_ref().is_none_or(|ready| ready.began() < session.began()) {
-                    *slot = Slot { ready: Some(session.clone()), ..Slot::default() };
-                }
-                Ok(session)
-            }
-            Err(error) => {
-                slot.renew_after = Some(now() + RENEWAL_PAUSE);
-                previous.filter(|session| session.takes_streams(now())).ok_or(error)
+        // Whoever of the waiting comes first; when the last one comes it may be another handshake's turn.
+        let underway = slot.underway.as_ref().and_then(WeakShared::upgrade);
+        if underway.is_some_and(|underway| underway.ptr_eq(&made)) {
+            slot.underway = None;
+            match &result {
+                Ok(session) => (slot.ready, slot.renew_after) = (Some(session.clone()), None),
+                Err(_) => slot.renew_after = Some(now() + RENEWAL_PAUSE),
             }
         }
+        result.or_else(|error| previous.filter(|session| session.takes_streams(now())).ok_or(error))
     }
 
     /// The far side does not know `session` any more.

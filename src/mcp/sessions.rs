@@ -35,8 +35,8 @@ use crate::{identity::NodeId, telemetry, trust::Verified};
 /// of MCP 2026-07-28. The transport of 2024-11-05, which has its ids in URLs, is not covered.
 ///
 /// An id belongs to a node and not to its seal session, since that is renewed. It is forgotten when a DELETE
-/// succeeds or the server answers it with 404, and when the bounds set here are reached; each takes about 300
-/// bytes, and each caller as much. Bodies are not touched. A refusal has the body `R::default()`, which is
+/// is answered with success or 404, and when the bounds set here are reached; each takes about 300 bytes, and
+/// each caller as much. Any other 404 may mean the path, so it ends nothing. Bodies are not touched. A refusal has the body `R::default()`, which is
 /// empty in axum and rmcp, and a [`SessionRefused`] in its extensions. Clones of a layer, and the services
 /// made from them, share what they know.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +117,8 @@ impl BindSessionsLayer {
     fn settle<R>(&self, asked: &Asked, response: &Response<R>) {
         let (status, Some(caller)) = (response.status(), asked.caller) else { return };
         if let Some(id) = &asked.session
-            && (status == StatusCode::NOT_FOUND || asked.ends && status.is_success())
+            && asked.ends
+            && (status.is_success() || status == StatusCode::NOT_FOUND)
         {
             return self.table().remove(id, caller);
         }

@@ -12,7 +12,10 @@ use zeroize::Zeroizing;
 
 use crate::{
     error::Result,
-    suite::{self, Aead, NONCE, SuiteId, TAG, hash::Secret},
+    suite::{
+        self, Aead, NONCE, SuiteId, TAG,
+        hash::{Expander, Secret},
+    },
 };
 
 /// Labels that stand in `lp(..)`: of what is signed or hashed.
@@ -50,6 +53,7 @@ impl SessionKeys {
     /// From the final transcript hash and what the two sides agreed on.
     pub(super) fn derive(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Result<Self> {
         let prk = prk(th, x25519, kem, psk);
+        let prk = Expander::new(&prk);
         Ok(SessionKeys {
             directions: [expand(&prk, &[INITIATOR])?, expand(&prk, &[RESPONDER])?],
             exporter: expand(&prk, &[EXPORTER])?,
@@ -58,7 +62,8 @@ impl SessionKeys {
 
     /// `K_0` of a stream. `opening` is empty for stream 0.
     pub(super) fn stream(&self, direction: Direction, id: u64, opening: &[u8]) -> Result<Secret> {
-        let base = expand(&self.directions[direction as usize], &[STREAM, &id.to_be_bytes()])?;
+        let secret = Expander::new(&self.directions[direction as usize]);
+        let base = expand(&secret, &[STREAM, &id.to_be_bytes()])?;
         Ok(if id == 0 { base } else { suite::hash::extract(opening, &*base) })
     }
 }
@@ -81,15 +86,16 @@ pub(super) struct Epoch {
 
 impl Epoch {
     pub(super) fn new(suite: SuiteId, secret: Secret) -> Result<Self> {
-        let key = expand(&secret, &[KEY])?;
+        let expander = Expander::new(&secret);
+        let key = expand(&expander, &[KEY])?;
         let mut iv = [0; NONCE];
-        suite::hash::expand(&secret, &[IV], &mut iv)?;
+        expander.expand(&[IV], &mut iv)?;
         Ok(Epoch { suite, aead: suite.expand(&key), iv, secret })
     }
 
     /// `K_(n+1)`, from which `K_n` cannot be computed.
     pub(super) fn next(&self) -> Result<Self> {
-        Epoch::new(self.suite, expand(&self.secret, &[REKEY])?)
+        Epoch::new(self.suite, expand(&Expander::new(&self.secret), &[REKEY])?)
     }
 
     pub(super) fn seal(&self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
@@ -105,9 +111,9 @@ impl Epoch {
     }
 }
 
-fn expand(secret: &Secret, info: &[&[u8]]) -> Result<Secret> {
+fn expand(secret: &Expander, info: &[&[u8]]) -> Result<Secret> {
     let mut out = Zeroizing::new([0; 32]);
-    suite::hash::expand(secret, info, &mut *out)?;
+    secret.expand(info, &mut *out)?;
     Ok(out)
 }
 
@@ -115,6 +121,6 @@ fn expand(secret: &Secret, info: &[&[u8]]) -> Result<Secret> {
 impl Epoch {
     /// `K_n`, `key_n` and `iv_n`, for the test vectors.
     pub(super) fn reveal(&self) -> (Secret, Secret, [u8; NONCE]) {
-        (self.secret.clone(), expand(&self.secret, &[KEY]).unwrap(), self.iv)
+        (self.secret.clone(), expand(&Expander::new(&self.secret), &[KEY]).unwrap(), self.iv)
     }
 }

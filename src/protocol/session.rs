@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Signatures},
     error::{Code, Error, Result},
     identity::NodeId,
-    suite::{self, SuiteId, ed25519::Verifier},
+    suite::{SuiteId, ed25519::Verifier, hash::Expander},
     telemetry::Metric,
     trust::{Candidate, SessionId, Verified},
 };
@@ -122,11 +122,8 @@ impl Session {
     ///
     /// Errors: `Misuse` above 8160 bytes.
     pub fn export(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> Result<()> {
-        suite::hash::expand(
-            &self.agreed.keys.exporter,
-            &[&length(label), label, &length(context), context],
-            out,
-        )
+        let info = [&length(label)[..], label, &length(context), context];
+        Expander::new(&self.agreed.keys.exporter).expand(&info, out)
     }
 
     /// Makes the streams of a duplex connection; there are no others in this session.

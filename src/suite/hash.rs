@@ -24,12 +24,21 @@ pub(crate) fn extract(salt: &[u8], ikm: &[u8]) -> Secret {
     Zeroizing::new(Hkdf::<Sha256>::extract(Some(salt), ikm).0.into())
 }
 
-/// HKDF-Expand of `secret` with the concatenation of `info`, to fill `out`.
-///
-/// Errors: `Misuse` above 255 * 32 = 8160 bytes, where HKDF ends.
-pub(crate) fn expand(secret: &[u8; 32], info: &[&[u8]], out: &mut [u8]) -> Result<()> {
-    Hkdf::<Sha256>::from_prk(secret)
-        .ok()
-        .and_then(|hkdf| hkdf.expand_multi_info(info, out).ok())
-        .ok_or(Error::Misuse { reason: "HKDF gives at most 8160 bytes" })
+/// HKDF-Expand, keyed once for several outputs. Wiped on drop.
+pub(crate) struct Expander(Option<Hkdf<Sha256>>);
+
+impl Expander {
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        // Only a secret shorter than a hash would not do.
+        Expander(Hkdf::from_prk(secret).ok())
+    }
+
+    /// Fills `out` from the concatenation of `info`.
+    ///
+    /// Errors: `Misuse` above 255 * 32 = 8160 bytes, where HKDF ends.
+    pub(crate) fn expand(&self, info: &[&[u8]], out: &mut [u8]) -> Result<()> {
+        let hkdf = self.0.as_ref();
+        hkdf.and_then(|hkdf| hkdf.expand_multi_info(info, out).ok())
+            .ok_or(Error::Misuse { reason: "HKDF gives at most 8160 bytes" })
+    }
 }

@@ -291,3 +291,63 @@ async fn a_stream_is_not_queued_behind_other_calls() {
     gate.open();
     assert_eq!(slow.await.0, 202);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_session_that_is_lost_at_once_is_not_taken_up_again_by_those_who_waited_for_it() {
+    let sides = Sides::new();
+    let switch = Switch::new(sides.serve(echo()));
+    let (wire, traffic) = Traffic::through(switch.wire());
+    let gates = [Gate::new(), Gate::new()];
+    let (restarted, hellos, passes) = (sides.serve(echo()), Count::default(), gates.clone());
+    let wire = middle(wire, move |request, next| {
+        let (restarted, switch, passes) = (restarted.clone(), switch.clone(), passes.clone());
+        let number = if is_hello(&request) { Some(hellos.add()) } else { None };
+        async move {
+            if let Some(number) = number {
+                passes[number.min(1)].pass().await;
+            }
+            let response = next.oneshot(request).await;
+            if number == Some(0) {
+                switch.to(restarted);
+            }
+            response
+        }
+    });
+    let http = sides.seal(wire);
+    let ask = || Box::pin(ask(&http, get("http://example.com/")));
+    let mut calls = join_all([ask(), ask(), ask()]);
+    begin(&mut calls).await;
+    gates[0].open();
+    begin(&mut calls).await;
+    gates[1].open();
+    assert!(calls.await.iter().all(Result::is_ok));
+    assert_eq!(traffic.values(), (2, 6), "one more handshake, for all of them");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hears_first_of_a_failed_handshake_can_try_anew_at_once() {
+    let sides = Sides::new();
+    let gate = Gate::new();
+    let (hellos, passes) = (Count::default(), gate.clone());
+    let wire = middle(sides.serve(echo()), move |request, next| {
+        let fails = is_hello(&request) && hellos.add() == 0;
+        let passes = passes.clone();
+        async move {
+            passes.pass().await;
+            if fails { Err(Failure::new("no connection")) } else { next.oneshot(request).await }
+        }
+    });
+    let http = sides.seal(wire);
+    let twice: Call = {
+        let http = http.clone();
+        Box::pin(async move {
+            assert!(call(&http).await.is_err());
+            call(&http).await
+        })
+    };
+    let mut calls = join_all([twice, call(&http)]);
+    begin(&mut calls).await;
+    gate.open();
+    let answers = calls.await;
+    assert!(answers[0].is_ok() && answers[1].is_err(), "{answers:?}");
+}

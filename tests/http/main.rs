@@ -4,17 +4,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod hand;
-mod rules;
 mod siege;
 mod support;
+mod wire;
 
+mod adapters;
 mod attacks;
 mod bodies;
+mod broken;
 mod carriage;
+mod framing;
 mod handshakes;
 mod paths;
+mod plaintext;
+mod refusals;
 mod renewal;
 mod responses;
 mod retry;
+mod rules;
 mod streaming;
 mod times;
+mod trust;

@@ -107,7 +107,8 @@ async fn a_request_refused_for_its_path_claims_no_id() {
 
 #[tokio::test(start_paused = true)]
 async fn a_prefix_that_a_gateway_strips_is_stripped_before_the_comparison() {
-    let (hand, mut requests, _sides) = before(Encoding::Binary, |l| l.stripped_prefix("/my/tools").unwrap()).await;
+    let (hand, mut requests, _sides) =
+        before(Encoding::Binary, |l| l.stripped_prefix("/my/tools").unwrap()).await;
     for (path, outer, served) in [
         ("/my/tools/mcp?q", "/mcp", Some("/mcp?q")),
         ("/my/tools/", "/", Some("/")),
@@ -161,11 +162,19 @@ async fn only_the_configured_authorities_are_served() {
 #[tokio::test(start_paused = true)]
 async fn fields_that_only_infrastructure_may_set_are_removed() {
     let names = ["cf-connecting-ip", "x-client-cert"].map(HeaderName::from_static);
-    let (hand, mut requests, _sides) = before(Encoding::Binary, |layer| layer.set_by_infrastructure(names)).await;
+    let (hand, mut requests, _sides) =
+        before(Encoding::Binary, |layer| layer.set_by_infrastructure(names)).await;
     let mut message =
         bhttp::Message::request(b"POST".into(), b"http".into(), b"example.com".into(), b"/".into());
-    let removed =
-        ["forwarded", "x-forwarded-for", "x-forwarded-", "x-forwarded-x", "x-real-ip", "cf-connecting-ip", "x-client-cert"];
+    let removed = [
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-",
+        "x-forwarded-x",
+        "x-real-ip",
+        "cf-connecting-ip",
+        "x-client-cert",
+    ];
     let kept = ["x-forwarded", "x-real-ip-too", "via", "authorization"];
     for name in removed.into_iter().chain(kept) {
         message.put_header(name, "1");

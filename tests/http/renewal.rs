@@ -276,3 +276,19 @@ async fn readiness_is_that_of_the_service_below() {
     tell.send_replace(Some(Ok(())));
     assert_eq!((&mut polls).await, [Poll::Ready(true); 2]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_had_to_make_room_is_replaced_without_a_failing_call() {
+    let mut sides = Sides::new();
+    sides.server = sides.server.limits(limits(|limits| limits.sessions_per_peer = 2));
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    // Three processes of one identity.
+    let processes: Vec<Http> = (0..3).map(|_| sides.seal(wire.clone())).collect();
+    let get = async |process: usize| ask(&processes[process], get("http://example.com/")).await.unwrap();
+    // The third one takes the place of the least recently used: the second.
+    for (process, hellos) in [(0, 1), (1, 2), (0, 2), (2, 3), (0, 3), (2, 3), (1, 4), (2, 4), (0, 5)] {
+        tokio::time::advance(SECOND).await;
+        assert_eq!(get(process).await.0, 200);
+        assert_eq!(traffic.hellos.value(), hellos, "{process}");
+    }
+}

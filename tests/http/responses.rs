@@ -70,7 +70,8 @@ fn three_records() -> Wire {
 
 #[tokio::test(start_paused = true)]
 async fn a_response_that_is_not_sealed_is_an_error_and_nothing_of_it_is_passed_on() {
-    let plain: [(u16, &[(&str, &str)], &str); 14] = [
+    type Fields = &'static [(&'static str, &'static str)];
+    let plain: [(u16, Fields, &str); 14] = [
         (200, &[], ""),
         (200, &[("content-type", "text/html")], "<html>"),
         (200, &[("content-type", "application/json")], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#),

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tower_seal::{
     config::{Encoding, Limits},
     error::Code,
-    http::UnsealLayer,
     protocol::{Awaiting, Final, Request},
 };
 
@@ -19,21 +18,16 @@ use crate::{
 };
 
 pub(crate) struct Siege {
-    pub(crate) sides: Sides,
-    pub(crate) wire: Wire,
     pub(crate) hand: Hand,
     /// Paths that the application was asked for, and the content that it got until an end or an error.
     pub(crate) seen: Arc<Mutex<Vec<(String, String)>>>,
     gate: Gate,
     entered: mpsc::UnboundedReceiver<()>,
+    _sides: Sides,
 }
 
 impl Siege {
     pub(crate) async fn new(encoding: Encoding) -> Self {
-        Self::with(encoding, |layer| layer).await
-    }
-
-    pub(crate) async fn with(encoding: Encoding, options: impl FnOnce(UnsealLayer) -> UnsealLayer) -> Self {
         let mut sides = Sides::new();
         let mut limits = Limits::default();
         limits.signed_errors_per_second = u32::MAX;
@@ -59,9 +53,9 @@ impl Siege {
                 Response::new(full(got))
             }
         });
-        let wire = serve(&options(UnsealLayer::new(sides.server.clone())), app);
+        let wire = sides.serve(app);
         let hand = Hand::new(&sides.client, encoding, &wire).await;
-        Siege { sides, wire, hand, seen, gate, entered }
+        Siege { hand, seen, gate, entered, _sides: sides }
     }
 
     /// Runs `attack` while an honest request is being served, and another one afterwards.
@@ -124,6 +118,7 @@ impl Siege {
         about: &str,
     ) {
         let answer = self.post(bytes).await;
+        assert_eq!(answer.content_type(), ERROR, "{:?} {about}", self.hand.encoding);
         let refusal = answer.refusal(awaiting);
         assert_eq!(refusal, (code.http_status(), code, true), "{:?} {about}", self.hand.encoding);
         assert_eq!(answer.headers["cache-control"], "no-store, no-transform");

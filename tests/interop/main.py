@@ -19,8 +19,8 @@ SUITES = {
     "everything client": (stack.everything, client.use, "everything", "auto"),
     "python client 2025-11-25": (stack.python, client.use, "python", "legacy"),
     "python client 2026-07-28": (stack.python, client.use, "python", "auto"),
-    "everything conformance": (stack.everything, conformance.use),
-    "python conformance": (stack.python, conformance.use),
+    "everything conformance": (stack.everything, conformance.use, False),
+    "python conformance": (stack.python, conformance.use, True),
 }
 
 
@@ -59,7 +59,7 @@ def visit(way, suite):
     return steps, checks
 
 
-def judge(expected, steps, checks):
+def judge(way, expected, steps, checks):
     """What is wrong, or else None, for each thing that was looked at."""
     for check, held in checks.items():
         yield None if held else check
@@ -67,7 +67,8 @@ def judge(expected, steps, checks):
         if step not in steps:
             yield f"{step}: not there"
         elif steps[step] != wanted:
-            lines = difflib.unified_diff(wanted.splitlines(), steps[step].splitlines(), "direct", "sealed", "", "", 0, "")
+            texts = wanted.splitlines(), steps[step].splitlines()
+            lines = difflib.unified_diff(*texts, "direct", way, n=0, lineterm="")
             yield "\n      ".join([step, *(line[:300] for line in list(lines)[:12])])
         else:
             yield None
@@ -90,7 +91,7 @@ def main(wanted):
                 found[way], checks = visit(way, suite)
             except Exception as error:  # whatever it is, the other suites go on
                 found[way], checks = {}, {reason(error): False}
-            verdicts = list(judge(found["direct"], found[way], checks))
+            verdicts = list(judge(way, found["direct"], found[way], checks))
             wrong = [verdict for verdict in verdicts if verdict]
             right = len(verdicts) - len(wrong)
             passed, failed = passed + right, failed + len(wrong)
@@ -105,7 +106,7 @@ def main(wanted):
     if "TOWER_SEAL" not in os.environ:
         print("\nTOWER_SEAL does not name the tool: there was only direct")
     print(f"\n{passed} passed, {failed} failed")
-    return failed > 0
+    return failed > 0 or not passed
 
 
 if __name__ == "__main__":

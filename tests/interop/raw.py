@@ -32,8 +32,8 @@ def use(way, visit):
     caller = Caller(way.url)
     try:
         visit(caller)
-    except (AssertionError, OSError, Failure) as error:
-        return caller.steps.plain(), {f"it was not gone through to the end: {error}": False}
+    except (AssertionError, Failure, OSError, http.client.HTTPException) as error:
+        return caller.steps.plain(), {f"it was not gone through to the end: {error!r}": False}
     checks = {}
     if way.tap and caller.session:
         for step, session in (("unknown", "0" * 32), ("deleted", caller.session)):
@@ -204,9 +204,9 @@ def rejections(caller):
     caller.refused("no accept", "ping", accept=None)
     caller.refused("unknown method", "no/such/method")
     caller.refused("unknown version", "ping", mcp_protocol_version="1999-01-01")
-    caller.plainly("PUT", "PUT", b"{}", mcp_session_id=None)
+    caller.plainly("PUT", "PUT", b"{}")
     caller.plainly("OPTIONS", "OPTIONS", origin="http://localhost", access_control_request_method="POST")
-    caller.plainly("another path", "GET", path="/other/a;b?c=1&d=%20", mcp_session_id=None)
+    caller.plainly("another path", "GET", path="/other/a;b?c=1&d=%20")
 
 
 def get_stream(caller, step, subscribe, trigger):
@@ -345,8 +345,8 @@ def common(caller):
     for uri in ("test://static-text", "test://static-binary", "test://template/123/data"):
         call(uri, "resources/read", {"uri": uri})
     call("prompts/list", "prompts/list")
-    odd = {"x-odd": ["b", "a", "b"], "x-latin": "caf\xe9", "x-empty": "", "x-spaces": "a  b", "Authorization": "Bearer x"}
-    arrived = json.loads(caller.tool("headers", **odd, tower_seal_peer="somebody else"))
+    odd = {"x-odd": ["b", "a", "b"], "x-latin": "caf\xe9", "x-empty": "", "x-spaces": "a  b"}
+    arrived = json.loads(caller.tool("headers", **odd, Authorization="Bearer x", tower_seal_peer="somebody else"))
     lines = [f"{name}: {value}" for name, value in arrived if name not in OWN | CHANGED]
     caller.steps["the fields that the server sees"] = "\n".join(sorted(lines, key=lambda line: line.split(":")[0]))
     caller.peer = [value for name, value in arrived if name == "tower-seal-peer"]

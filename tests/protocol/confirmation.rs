@@ -159,6 +159,14 @@ fn trust_that_returns_revives_no_session_that_has_ended() {
     assert_eq!(code(pair.exchange(&session)), Code::UnknownSession);
     let session = pair.session();
     pair.exchange(&session).unwrap();
+
+    let Duplex { client: (mut up, _), server: (mut sealer, mut opener) } = pair.duplex();
+    let frame = up.seal(&b""[..], Final::No, pair.now).unwrap();
+    pair.server_trust.remove(pair.client.node_id());
+    assert_eq!(code(open(&mut opener, &frame, pair.now)), Code::UnknownSession);
+    pair.server_trust.add(pair.client.node_id());
+    assert_eq!(code(open(&mut opener, &frame, pair.now)), Code::UnknownSession);
+    assert_eq!(code(sealer.seal(&b""[..], Final::No, pair.now)), Code::UnknownSession);
 }
 
 #[test]

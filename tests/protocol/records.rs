@@ -160,7 +160,7 @@ fn a_sender_takes_the_next_key_when_an_epoch_has_had_its_records() {
 fn a_sender_takes_the_next_key_before_an_epoch_has_more_than_its_bytes() {
     let mut pair = Pair::client_limits(|limits| limits.rekey_bytes = 10);
     let Duplex { client: (mut sealer, _), server: (_, mut opener) } = pair.duplex();
-    for (length, expected) in [(4, 0), (6, 0), (0, 0), (1, 1), (10, 2), (11, 3), (1, 4)] {
+    for (length, expected) in [(4, 0), (6, 0), (0, 0), (1, 1), (10, 2), (11, 3), (1, 4), (9, 4), (1, 5)] {
         let frame = sealer.seal(&vec![0; length][..], Final::No, pair.now).unwrap();
         assert_eq!(Wire::read(&frame).epoch(), expected, "{length}");
         open(&mut opener, &frame, pair.now).unwrap();

@@ -148,6 +148,21 @@ fn a_refusal_signed_for_anything_else_is_as_good_as_unsigned() {
 }
 
 #[test]
+fn a_refusal_that_names_another_request_is_not_about_this_one_whatever_its_signature_covers() {
+    let (request, refusal) = refused();
+    let names = [
+        ("session", json!("00".repeat(16))),
+        ("stream", json!(refusal.stream + 1)),
+        ("node_id", json!("00".repeat(32))),
+    ];
+    for (name, other) in names {
+        let mut json = refusal.json();
+        json[name] = other;
+        assert_eq!(judge(&request, &json), (Code::UnknownSession, false), "{name}");
+    }
+}
+
+#[test]
 fn a_signature_is_for_one_code_and_one_request() {
     let (request, refusal) = refused();
     let mut changed = refusal.json();

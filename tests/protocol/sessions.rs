@@ -277,10 +277,23 @@ fn a_session_that_rests_too_long_ends_unless_a_stream_runs() {
     pair.turn(100 * SECOND);
     assert!(is_alive(&mut pair, &resting));
     pair.turn(100 * SECOND + MILLI);
-    assert!(pair.server.sweep(pair.now));
     assert!(!is_alive(&mut pair, &resting));
     pair.respond(&mut claimed, b"event", Final::No);
     assert!(is_alive(&mut pair, &running));
+}
+
+#[test]
+fn sweeping_forgets_what_has_rested_too_long_unless_a_stream_runs() {
+    let mut pair = Pair::server_limits(|limits| limits.idle = 100 * SECOND);
+    let (_resting, running) = (pair.confirmed(), pair.confirmed());
+    let request = pair.request(&running, b"events", Final::Yes);
+    let claimed = pair.serve(&request.bytes).unwrap();
+    pair.turn(100 * SECOND + MILLI);
+    assert!(pair.server.sweep(pair.now));
+    assert_eq!(live(&pair), 1);
+    drop(claimed);
+    assert!(!pair.server.sweep(pair.now));
+    assert_eq!(live(&pair), 0);
 }
 
 #[test]
