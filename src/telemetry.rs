@@ -11,6 +11,17 @@ use crate::error::Code;
 /// Target of this crate's `tracing` events and spans.
 pub const TARGET: &str = "tower_seal";
 
+/// The span of a request on the client's side, from the call to the head of the response.
+///
+/// Its fields, where known: `session`, `peer`.
+pub const SEAL_SPAN: &str = "seal";
+
+/// The span of a request on the server's side, of handshakes too, from its head to that of the response. The
+/// inner service runs in it.
+///
+/// Its fields, where known: `session`, `peer`.
+pub const UNSEAL_SPAN: &str = "unseal";
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $variant:ident, $name:literal;)*) => {
         /// A number that [`Telemetry`] keeps.

@@ -2,6 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot run has failed")]
 
+#[path = "cli/carried.rs"]
+mod carried;
+#[path = "cli/commands.rs"]
+mod commands;
+#[path = "cli/daemons.rs"]
+mod daemons;
+#[path = "cli/failing.rs"]
+mod failing;
+#[path = "cli/first_use.rs"]
+mod first_use;
+#[path = "cli/not_started.rs"]
+mod not_started;
+#[path = "cli/restarts.rs"]
+mod restarts;
+#[path = "cli/support.rs"]
+mod support;
+
 use std::process::Command;
 
 struct Ran {

@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -11,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{BoxError, frames::Frames, now};
 use crate::{
+    config::Config,
     error::{Code, Error, Result},
     protocol::{Final, Opener, Sealer},
     telemetry::Telemetry,
@@ -114,7 +118,7 @@ pub(super) struct Sealing<B> {
     pub(super) source: Source<B>,
     pub(super) sealer: Sealer,
     /// In a response: where the request says that it was bad after all. Then the response ends without FINAL.
-    pub(super) failure: Arc<OnceLock<Error>>,
+    pub(super) failure: Arc<Failure>,
 }
 
 impl<B> SealBody<B> {
@@ -216,8 +220,38 @@ pub(super) struct Opening<B> {
     pub(super) frames: Frames<B>,
     pub(super) opener: Opener,
     pub(super) budget: Budget,
-    /// Where a server looks, before it answers, whether the request was good to its end.
-    pub(super) failure: Arc<OnceLock<Error>>,
+    pub(super) failure: Arc<Failure>,
+}
+
+/// Whether a stream failed: a server asks before it answers.
+pub(super) struct Failure {
+    config: Config,
+    error: OnceLock<Error>,
+    /// Whether nobody is going to ask, so that the failure has to be counted where it happens.
+    answered: AtomicBool,
+}
+
+impl Failure {
+    pub(super) fn new(config: Config, answered: bool) -> Self {
+        Failure { config, error: OnceLock::new(), answered: AtomicBool::new(answered) }
+    }
+
+    /// What has been found so far. From now on nobody asks.
+    pub(super) fn found(&self) -> Option<Error> {
+        self.answered.store(true, Ordering::Release);
+        self.error.get().cloned()
+    }
+
+    fn get(&self) -> Option<&Error> {
+        self.error.get()
+    }
+
+    fn set(&self, error: &Error) {
+        let _ = self.error.set(error.clone());
+        if self.answered.load(Ordering::Acquire) {
+            count(self.config.telemetry(), error);
+        }
+    }
 }
 
 /// Bytes of content that may still come.
@@ -267,7 +301,7 @@ where
                 };
                 let content = ready!(opening.poll_content(cx));
                 if let Some(Err(error)) = &content {
-                    let _ = opening.failure.set(error.clone());
+                    opening.failure.set(error);
                 }
                 if !matches!(content, Some(Ok(_))) || opening.is_over() {
                     *rest = None;

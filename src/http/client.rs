@@ -15,12 +15,13 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     BoxError, Content, SEAL_SESSION,
-    body::{Budget, OpenBody, Opening, SealBody, Sealing, Source, collect, count},
+    body::{Budget, Failure, OpenBody, Opening, SealBody, Sealing, Source, collect, count},
     frames::Frames,
-    message, now, rng,
+    message, note_session, now, rng,
     sessions::{Handshake, Place, Sessions, without_query},
 };
 use crate::{
@@ -29,6 +30,22 @@ use crate::{
     protocol::{self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_HANDSHAKE, Plaintext, Session},
     telemetry::{self, Metric},
 };
+
+/// Fields that the outer request has, or its transport gives it.
+const OUTER: [HeaderName; 12] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    SEAL_SESSION,
+];
 
 /// Whether a request may be served twice without harm, from its head and its content.
 type Repeatable = Arc<dyn Fn(&request::Parts, &[u8]) -> bool + Send + Sync>;
@@ -83,15 +100,18 @@ impl SealLayer {
     /// Copies these inner header fields to the outer request, where everybody can read them, for gateways
     /// that route by them. The far side ignores the copies.
     ///
-    /// Errors: `Misuse` for `authorization`, `cookie` and `mcp-param-*`, which nobody in between should see.
+    /// Errors: `Misuse` for `authorization`, `cookie` and `mcp-param-*`, which nobody in between should see, and
+    /// for fields that the outer request has of its own.
     pub fn copy_to_outside(self, fields: impl IntoIterator<Item = HeaderName>) -> Result<Self> {
         let copied: Vec<HeaderName> = fields.into_iter().collect();
-        if copied.iter().any(|name| {
-            [header::AUTHORIZATION, header::COOKIE].contains(name) || name.as_str().starts_with("mcp-param-")
-        }) {
+        let secret = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+        if copied.iter().any(|name| secret.contains(name) || name.as_str().starts_with("mcp-param-")) {
             return Err(Error::Misuse {
                 reason: "authorization, cookie and mcp-param-* stay inside the seal",
             });
+        }
+        if copied.iter().any(|name| OUTER.contains(name)) {
+            return Err(Error::Misuse { reason: "the outer request has this field of its own" });
         }
         Ok(Self::from_options(Options { copied, ..self.shared.options.clone() }))
     }
@@ -141,7 +161,8 @@ where
         if shared.options.config.is_plaintext() {
             return plain(shared, below, request).boxed();
         }
-        exchange(shared, below, request).boxed()
+        let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::SEAL_SPAN, session = Empty, peer = Empty);
+        exchange(shared, below, request).instrument(span).boxed()
     }
 }
 
@@ -231,10 +252,11 @@ where
             Some(session) => session,
             None => {
                 let own = below.split();
-                let handshake = || handshake(options.config.clone(), own, &inner);
+                let handshake = || handshake(options.config.clone(), &options.copied, own, &inner);
                 shared.sessions.renewed(&inner.place, handshake).await?
             }
         };
+        note_session(session.id(), session.peer());
         let last = if whole { Final::Yes } else { Final::No };
         let limits = options.config.bounds();
         let sent = session.request(plaintext, last, limits.request, true, &mut rng(), now());
@@ -250,7 +272,7 @@ where
         let records = rest.take().zip(sent.rest).map(|(source, sealer)| Sealing {
             source,
             sealer,
-            failure: Arc::default(),
+            failure: Arc::new(Failure::new(options.config.clone(), true)),
         });
         let outer = Outer { options, inner: &mut inner, session: &session, awaiting: &sent.response };
         match outer.send(&mut below, sent.bytes, records, whole).await {
@@ -260,6 +282,12 @@ where
                     return Err(Error::OutcomeUnknown);
                 }
                 repeated = true;
+            }
+            // Anybody may have said this, so nothing is sent again; but the next call makes a new session, lest
+            // one that the far side has lost, and has no time to sign for, be tried until it expires.
+            Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
+                shared.sessions.forget(&inner.place, &session);
+                return Err(error);
             }
             answer => return answer,
         }
@@ -276,7 +304,7 @@ fn place(config: &Config, parts: &request::Parts) -> Result<Place> {
 }
 
 /// Makes a session: one round trip, in its own call of the service below.
-fn handshake<S, B, R>(config: Config, mut below: Below<S>, inner: &Inner) -> Handshake
+fn handshake<S, B, R>(config: Config, copied: &[HeaderName], mut below: Below<S>, inner: &Inner) -> Handshake
 where
     S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
@@ -288,7 +316,7 @@ where
 {
     let limit = config.bounds().handshake;
     let place = inner.place.clone();
-    let mut request = outer_request(&inner.parts, Content::Handshake);
+    let mut request = outer_request(&inner.parts, Content::Handshake, copied);
     *request.extensions_mut() = inner.parts.extensions.clone();
     let shake = async move {
         let destination = Destination { origin: Some(&place.origin), audience: place.audience, target: None };
@@ -320,7 +348,7 @@ where
 }
 
 /// A `POST` to the inner URL without its query.
-fn outer_request(parts: &request::Parts, content: Content) -> Request<()> {
+fn outer_request(parts: &request::Parts, content: Content, copied: &[HeaderName]) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.uri_mut() = without_query(&parts.uri);
@@ -330,6 +358,11 @@ fn outer_request(parts: &request::Parts, content: Content) -> Request<()> {
         && let Some(host) = parts.headers.get(header::HOST)
     {
         request.headers_mut().insert(header::HOST, host.clone());
+    }
+    for name in copied {
+        for value in parts.headers.get_all(name) {
+            request.headers_mut().append(name, value.clone());
+        }
     }
     request
 }
@@ -394,16 +427,11 @@ impl Outer<'_> {
 
     fn request<B>(&self, body: SealBody<B>) -> Request<SealBody<B>> {
         let content = Content::Records(self.options.config.chosen_encoding());
-        let mut request = outer_request(&self.inner.parts, content).map(|()| body);
+        let mut request = outer_request(&self.inner.parts, content, &self.options.copied).map(|()| body);
         *request.extensions_mut() = self.inner.parts.extensions.clone();
         let headers = request.headers_mut();
         if let Ok(session) = HeaderValue::from_str(&self.session.id().to_string()) {
             headers.insert(SEAL_SESSION, session);
-        }
-        for name in &self.options.copied {
-            for value in self.inner.parts.headers.get_all(name) {
-                headers.append(name, value.clone());
-            }
         }
         request
     }
@@ -447,14 +475,18 @@ impl Outer<'_> {
         let record = record.unwrap_or(Err(Error::new(Code::Truncated, "a response without a record")))?;
         let (opened, opener) = self.awaiting.open(record, now())?;
         let (status, headers, content) = message::decode_response(&opened.plaintext.freeze(), limits.head)?;
-        let opening =
-            Opening { frames, opener, budget: Budget::new(limits.body, &content)?, failure: Arc::default() };
+        let opening = Opening {
+            frames,
+            opener,
+            budget: Budget::new(limits.body, &content)?,
+            failure: Arc::new(Failure::new(self.options.config.clone(), true)),
+        };
         let rest = (!opening.is_over()).then_some(opening);
         let mut response = Response::new(OpenBody::records(content, rest));
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         *response.version_mut() = outer.version;
-        *response.extensions_mut() = outer.extensions;
+        // Nothing of the outer response: among its extensions there may be words of its status line.
         if let Some(server) = self.session.verified() {
             response.extensions_mut().insert(server);
         }

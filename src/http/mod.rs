@@ -14,7 +14,11 @@
 //!
 //! `UnsealLayer` wraps a whole service: `UnsealLayer::new(config).layer(router)`. Inside
 //! `axum::Router::layer` it comes *after* routing, and what is routed is the outer `POST`; use it there only
-//! around services that take every method, such as rmcp's.
+//! around services that take every method, such as rmcp's. Typed extensions of the outer request stay, and some
+//! speak of it: axum's `OriginalUri` and `MatchedPath` do, so do not decide by them below this layer.
+//!
+//! A request whose content is not all at hand when it is called, or is above 256 KiB, streams, and so is never
+//! sent twice. Trailers are not carried.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -105,6 +109,13 @@ impl Content {
     fn header(self) -> HeaderValue {
         HeaderValue::from_static(self.media_type())
     }
+}
+
+/// Writes down in the present span whom a request is with.
+fn note_session(session: crate::trust::SessionId, peer: crate::NodeId) {
+    let span = tracing::Span::current();
+    span.record("session", tracing::field::display(session));
+    span.record("peer", tracing::field::display(peer));
 }
 
 /// The clock of the shells: tokio's, so that a test can turn it.

@@ -1,7 +1,7 @@
 //! The initiator's sessions: one for each origin and node expected there, made on first use.
 //!
 //! ```text
-//!   none ──call──> handshaking ──reply──> ready ──stale: a call──> handshaking, the old one kept until it ends
+//!   none ──call──> handshaking ──reply──> ready ──stale: a call──> ready, and handshaking beside it
 //!                       │ every call waits for the same handshake; it goes on while one of them lives
 //! ```
 
@@ -42,82 +42,97 @@ struct Slot {
     renew_after: Option<Instant>,
 }
 
+type Slots = Mutex<LruCache<Place, Slot>>;
+
 pub(super) struct Sessions {
-    slots: Mutex<LruCache<Place, Slot>>,
+    slots: Arc<Slots>,
 }
 
 impl Sessions {
     pub(super) fn new() -> Self {
-        Sessions { slots: Mutex::new(LruCache::new(MOST_ORIGINS)) }
+        Sessions { slots: Arc::new(Mutex::new(LruCache::new(MOST_ORIGINS))) }
     }
 
     /// The session that takes a stream now, if there is one and its renewal is not due.
     pub(super) fn ready(&self, place: &Place) -> Option<Arc<Session>> {
-        self.lock().get(place)?.usable()
+        lock(&self.slots).get(place)?.usable()
     }
 
     /// A new session. `handshake` makes it, if nobody is at it already; else it is dropped before the wait.
     ///
-    /// A handshake that fails is no error while the session that it was to replace still serves.
+    /// Where there is an old session that still serves, that is returned at once, and the new one is made
+    /// beside it: nothing is queued behind a renewal, nor fails with it.
     pub(super) async fn renewed(
         &self,
         place: &Place,
         handshake: impl FnOnce() -> Handshake,
     ) -> Result<Arc<Session>> {
-        let (made, previous) = {
-            let mut slots = self.lock();
+        let (made, is_new, previous) = {
+            let mut slots = lock(&self.slots);
             let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
             // It may have come just now.
             if let Some(session) = slot.usable() {
                 return Ok(session);
             }
-            let made = match slot.underway.as_ref().and_then(WeakShared::upgrade) {
+            match slot.underway.as_ref().and_then(WeakShared::upgrade) {
                 Some(underway) => {
                     drop(handshake);
-                    underway
+                    (underway, false, slot.ready.clone())
                 }
                 None => {
                     let made: Shared<Handshake> = handshake().shared();
                     slot.underway = made.downgrade();
-                    made
+                    (made, true, slot.ready.clone())
                 }
-            };
-            (made, slot.ready.clone())
-        };
-        let result = made.clone().await;
-        let mut slots = self.lock();
-        let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
-        // Whoever of the waiting comes first; when the last one comes it may be another handshake's turn.
-        let underway = slot.underway.as_ref().and_then(WeakShared::upgrade);
-        if underway.is_some_and(|underway| underway.ptr_eq(&made)) {
-            slot.underway = None;
-            match &result {
-                Ok(session) => (slot.ready, slot.renew_after) = (Some(session.clone()), None),
-                Err(_) => slot.renew_after = Some(now() + RENEWAL_PAUSE),
             }
+        };
+        if let Some(previous) = previous.filter(|session| session.serves_meanwhile(now())) {
+            if is_new {
+                // Nobody waits for it. The task ends with the handshake, which has a limit of its own.
+                let (slots, place) = (self.slots.clone(), place.clone());
+                tokio::spawn(async move { settle(&slots, &place, &made, &made.clone().await) });
+            }
+            return Ok(previous);
         }
-        result.or_else(|error| previous.filter(|session| session.takes_streams(now())).ok_or(error))
+        let result = made.clone().await;
+        settle(&self.slots, place, &made, &result);
+        result
     }
 
     /// The far side does not know `session` any more.
     pub(super) fn forget(&self, place: &Place, session: &Arc<Session>) {
-        if let Some(slot) = self.lock().peek_mut(place)
+        if let Some(slot) = lock(&self.slots).peek_mut(place)
             && slot.ready.as_ref().is_some_and(|ready| Arc::ptr_eq(ready, session))
         {
             slot.ready = None;
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, LruCache<Place, Slot>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+/// Puts what a handshake gave into its slot.
+fn settle(slots: &Slots, place: &Place, made: &Shared<Handshake>, result: &Result<Arc<Session>>) {
+    let mut slots = lock(slots);
+    let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
+    // Whoever of the waiting comes first; when the last one comes it may be another handshake's turn.
+    let underway = slot.underway.as_ref().and_then(WeakShared::upgrade);
+    if underway.is_some_and(|underway| underway.ptr_eq(made)) {
+        slot.underway = None;
+        match result {
+            Ok(session) => (slot.ready, slot.renew_after) = (Some(session.clone()), None),
+            Err(_) => slot.renew_after = Some(now() + RENEWAL_PAUSE),
+        }
     }
+}
+
+fn lock(slots: &Slots) -> MutexGuard<'_, LruCache<Place, Slot>> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Slot {
     fn usable(&self) -> Option<Arc<Session>> {
         let paused = self.renew_after.is_some_and(|after| now() < after);
         let usable =
-            |session: &&Arc<Session>| !session.is_stale(now()) || paused && session.takes_streams(now());
+            |session: &&Arc<Session>| !session.is_stale(now()) || paused && session.serves_meanwhile(now());
         self.ready.as_ref().filter(usable).cloned()
     }
 }

@@ -146,9 +146,7 @@ impl Offered {
         let Some(deadline @ 1..) = opening.deadline else {
             return Err(Error::malformed("a request without a deadline, or with one of 0"));
         };
-        if session.age(now) > Duration::from_millis(deadline) {
-            return Err(Error::new(Code::Expired, "the request came after its deadline"));
-        }
+        check_deadline(&session, deadline, now)?;
         let encoding = record.encoding();
         let stream = Stream::request(session.clone(), opening, now);
         // Kept for the response's signature, since the ciphertext is decrypted in place.
@@ -175,8 +173,10 @@ impl Offered {
     ///
     /// `framed` puts a transport framing around the response's records.
     ///
-    /// Errors: `replayed`.
+    /// Errors: `replayed`; and `unknown_session` and `expired`, since time has passed.
     pub fn claim(self, framed: bool, rng: &mut (impl CryptoRng + ?Sized), now: Instant) -> Result<Claimed> {
+        self.session.check_new_stream(now)?;
+        check_deadline(&self.session, self.opening.deadline.unwrap_or(0), now)?;
         self.session.claim(self.opening.stream)?;
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
@@ -191,6 +191,14 @@ impl Offered {
             caller,
         })
     }
+}
+
+/// Errors: `expired` when the session is older than `deadline` milliseconds.
+fn check_deadline(session: &Session, deadline: u64, now: Instant) -> Result<()> {
+    if session.age(now) > Duration::from_millis(deadline) {
+        return Err(Error::new(Code::Expired, "the request came after its deadline"));
+    }
+    Ok(())
 }
 
 /// A request that is this call's alone to serve.

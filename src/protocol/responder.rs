@@ -111,7 +111,8 @@ impl Responder {
             return Err(UNKNOWN);
         }
         let offered = Offered::open(session.clone(), record, now)?;
-        self.sessions().confirm(&session);
+        // Only now, so that forgeries neither keep a session alive nor choose which one goes.
+        self.sessions().used(&session);
         Ok(offered)
     }
 

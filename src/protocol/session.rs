@@ -156,11 +156,18 @@ impl Session {
     pub fn is_stale(&self, now: Instant) -> bool {
         let age = self.age(now);
         let rested = age.saturating_sub(self.last_used());
-        let began_nothing = self.last_stream.load(Ordering::Relaxed) == 0;
         age.as_millis() >= u128::from(self.agreed.lifetime_secs) * 900
             || rested > self.agreed.config.bounds().idle / 2
-            || began_nothing && age > PROVISIONAL / 2
+            || !self.is_confirmed() && age > PROVISIONAL / 2
             || !self.is_live()
+    }
+
+    /// Whether a stale session may still serve while another is made: the far side has confirmed it, and has no
+    /// reason yet to have forgotten it.
+    #[must_use]
+    pub fn serves_meanwhile(&self, now: Instant) -> bool {
+        let rested = self.age(now).saturating_sub(self.last_used());
+        self.is_confirmed() && rested <= self.agreed.config.bounds().idle && self.takes_streams(now)
     }
 
     /// Ends the session: its streams carry no further record.
@@ -190,7 +197,6 @@ impl Session {
         if !self.is_live() || now.saturating_duration_since(began) > LONGEST_STREAM {
             return Err(GONE);
         }
-        self.touch(now);
         Ok(())
     }
 
@@ -198,7 +204,6 @@ impl Session {
         if !self.takes_streams(now) {
             return Err(GONE);
         }
-        self.touch(now);
         Ok(())
     }
 

@@ -60,16 +60,17 @@ impl SessionTable {
         self.provisional.push(session.id(), session);
     }
 
-    /// The session with this id; a confirmed one counts as used.
-    pub(super) fn find(&mut self, id: &SessionId) -> Option<Arc<Session>> {
-        self.confirmed.get(id).or_else(|| self.provisional.peek(id)).cloned()
+    /// The session with this id.
+    pub(super) fn find(&self, id: &SessionId) -> Option<Arc<Session>> {
+        self.confirmed.peek(id).or_else(|| self.provisional.peek(id)).cloned()
     }
 
-    /// A provisional session has been confirmed. The least recently used of the same peer goes, where that
+    /// A request has been opened in it. If it was provisional, it is confirmed now. The least recently used of the same peer goes, where that
     /// has too many, else that of all.
-    pub(super) fn confirm(&mut self, session: &Arc<Session>) {
+    pub(super) fn used(&mut self, session: &Arc<Session>) {
         let id = session.id();
         if self.provisional.pop(&id).is_none() {
+            self.confirmed.promote(&id);
             return;
         }
         let of_peer = self.peers.entry(session.peer()).or_default();

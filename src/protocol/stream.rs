@@ -250,6 +250,7 @@ impl Sealer {
         plaintext.extend_from_slice(&tag);
 
         let session = self.stream.session.clone();
+        session.touch(now);
         let leaf = self.must_sign().then(|| self.stream.leaf(nonce, plaintext.text()));
         let outgoing = Outgoing {
             opening: self.stream.opening.filter(|_| nonce.counter() == 0),
@@ -380,6 +381,7 @@ impl Opener {
         }
         self.counter += 1;
         self.finished = nonce.is_final();
+        session.touch(now);
         session.confirm();
         session.agreed.config.telemetry().count(Metric::RecordsOpened);
         Ok(Opened { plaintext: text, last: if self.finished { Final::Yes } else { Final::No } })

@@ -28,8 +28,8 @@ const HEAD: Duration = Duration::from_secs(30);
 /// The pause after an error of `accept`, such as that no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Listens; the address is that which was got, where port 0 was asked for.
-pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+/// Listens; the address is that which was got, where port 0 was asked for. `option` is who asked.
+pub(crate) async fn listen(option: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let listen = async {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -37,12 +37,14 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAd
     };
     listen.await.map_err(|error| {
         let remedy = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another program has it: stop that, or give another --listen",
-            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address: give one of its own",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need rights: give a higher one",
-            _ => "give another --listen",
+            std::io::ErrorKind::AddrInUse => "another program has it: stop that, or give another",
+            std::io::ErrorKind::AddrNotAvailable => {
+                "this machine has no such address: give one of its own with"
+            }
+            std::io::ErrorKind::PermissionDenied => "ports below 1024 need rights: give a higher one with",
+            _ => "give another",
         };
-        Failure::new(Exit::Listen, format!("cannot listen on {address} ({error}): {remedy}"))
+        Failure::new(Exit::Listen, format!("cannot listen on {address} ({error}): {remedy} {option}"))
     })
 }
 

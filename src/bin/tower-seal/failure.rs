@@ -45,12 +45,13 @@ impl std::error::Error for Failure {}
 /// Key files and files of known peers name themselves in their errors.
 impl From<tower_seal::Error> for Failure {
     fn from(error: tower_seal::Error) -> Self {
-        let exit = match error {
-            tower_seal::Error::KeyFile { .. } => Exit::File,
-            tower_seal::Error::Misuse { .. } => Exit::Usage,
-            _ => Exit::Failed,
+        let (exit, mut sentence) = match &error {
+            tower_seal::Error::KeyFile { .. } | tower_seal::Error::PeersFile { .. } => {
+                (Exit::File, error.to_string())
+            }
+            tower_seal::Error::Misuse { reason } => (Exit::Usage, (*reason).to_owned()),
+            _ => (Exit::Failed, error.to_string()),
         };
-        let mut sentence = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(error) = source {
             sentence.push_str(&format!(" ({error})"));

@@ -6,6 +6,7 @@ mod daemon;
 mod demo;
 mod failure;
 mod identity;
+mod man;
 mod metrics;
 mod peers;
 mod problem;
@@ -47,9 +48,12 @@ async fn main() -> ExitCode {
             Command::Peers(options) => peers::run(options)?,
             Command::Completions { shell } => {
                 let name = env!("CARGO_PKG_NAME");
-                clap_complete::generate(shell, &mut Args::command(), name, &mut io::stdout());
+                // It panics where it cannot write.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Args::command(), name, &mut script);
+                io::stdout().write_all(&script)?;
             }
-            Command::Man => clap_mangen::Man::new(Args::command()).render(&mut io::stdout())?,
+            Command::Man => io::stdout().write_all(&man::page(Args::command())?)?,
         }
         Ok(ExitCode::SUCCESS)
     };

@@ -15,7 +15,7 @@ use crate::{daemon, failure::Failure};
 /// Serves `/metrics` and `/healthz` until the program ends.
 pub(crate) async fn serve(address: Option<SocketAddr>, config: Config) -> Result<(), Failure> {
     let Some(address) = address else { return Ok(()) };
-    let (listener, address) = daemon::listen(address).await?;
+    let (listener, address) = daemon::listen("--metrics", address).await?;
     tracing::info!("metrics on http://{address}/metrics");
     let app = Router::new()
         .route("/metrics", get(move || std::future::ready(text(&config))))

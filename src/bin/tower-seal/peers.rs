@@ -1,6 +1,6 @@
 //! `tower-seal peers`: the keys that were learned on first use.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tower_seal::{NodeId, trust::KnownPeers};
 
@@ -40,6 +40,15 @@ enum Action {
     },
 }
 
+/// The beginning of a command that is about `file`, as a shell takes it.
+pub(crate) fn command(file: Option<&Path>) -> String {
+    let Some(file) = file else { return "tower-seal peers".to_owned() };
+    let path = file.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    let path = if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) };
+    format!("tower-seal peers --peers {path}")
+}
+
 /// The file, where none is named.
 pub(crate) fn path(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
     match file {
@@ -49,6 +58,7 @@ pub(crate) fn path(file: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 pub(crate) fn run(args: Options) -> Result<(), Failure> {
+    let command = command(args.peers.as_deref());
     let path = path(args.peers)?;
     let known = KnownPeers::open(&path)?;
     match args.action {
@@ -64,8 +74,10 @@ pub(crate) fn run(args: Options) -> Result<(), Failure> {
                     "{origin} is forgotten: the next key seen there is learned"
                 ));
             }
-            let sentence =
-                format!("{}: nothing is known of {origin}; see `tower-seal peers list`", path.display());
+            let sentence = format!(
+                "{}: nothing is known of {origin}; `{command} list` shows who is known",
+                path.display()
+            );
             Err(Failure::new(Exit::Failed, sentence))
         }
         Action::Trust { origin, node_id } => {

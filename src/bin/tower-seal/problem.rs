@@ -3,7 +3,7 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use tower_seal::{Error, error::Code};
+use tower_seal::{Error, NodeId, error::Code, trust::PeerChanged};
 
 use crate::upstream::AnyBody;
 
@@ -16,18 +16,51 @@ pub(crate) fn respond(code: &str, message: &str) -> Response<AnyBody> {
     response
 }
 
+/// What is known of the far side since its first use.
+pub(crate) struct Known<'a> {
+    /// That its key is not the one that was learned.
+    pub(crate) changed: Option<PeerChanged>,
+    /// How a command about the file begins.
+    pub(crate) command: &'a str,
+}
+
+impl Known<'_> {
+    fn named(&self, text: &str) -> String {
+        text.replace("tower-seal peers", self.command)
+    }
+}
+
 /// The answer to a request that could not be sealed and sent, or whose answer could not be opened.
 ///
-/// `conflict` says more, where a key is not the one that was learned.
-pub(crate) fn of(error: &Error, far_side: &str, conflict: Option<String>) -> Response<AnyBody> {
+/// `node` is this side; `known` is what trust on first use, if that is on, has to say.
+pub(crate) fn of(
+    error: &Error,
+    far_side: &str,
+    node: NodeId,
+    known: Option<&Known<'_>>,
+) -> Response<AnyBody> {
     let (code, remedy) = explain(error);
+    let named = |text: &str| known.map_or(text.to_owned(), |known| known.named(text));
+    if let Some(changed) = known.and_then(|known| known.changed.as_ref()) {
+        return respond(code, &named(&changed.to_string().replacen("the", "The", 1)));
+    }
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         text.push_str(&format!(": {error}"));
         source = error.source();
     }
-    respond(code, &format!("{far_side}: {text}. {}", conflict.as_deref().unwrap_or(remedy)))
+    let remedy = match error {
+        // It says what to do.
+        Error::Untrusted { .. } if known.is_some() => {
+            return respond(code, &named(&format!("{far_side}: {text}.")));
+        }
+        Error::Refused { code: Code::UntrustedPeer, .. } => {
+            format!("Its operator has to let this side in: `tower-seal serve --allow {node}`.")
+        }
+        _ => remedy.to_owned(),
+    };
+    respond(code, &format!("{far_side}: {text}. {remedy}"))
 }
 
 fn explain(error: &Error) -> (&'static str, &'static str) {
@@ -36,7 +69,7 @@ fn explain(error: &Error) -> (&'static str, &'static str) {
         Error::Unsealed { .. } => (
             "unsealed",
             "Something that does not speak tower-seal answered: check the URL, and that `tower-seal serve` \
-             listens there.",
+             listens there, without --plaintext.",
         ),
         Error::TimedOut { .. } => ("timeout", "Check that the far side runs, and its load."),
         Error::Transport(_) => ("unreachable", "Check the URL, and that the far side runs."),
@@ -51,12 +84,12 @@ fn explain(error: &Error) -> (&'static str, &'static str) {
 fn remedy(code: Code) -> &'static str {
     match code {
         Code::UntrustedPeer => {
-            "One side does not trust the other's key: compare the node id that `tower-seal serve` prints \
-             with --peer, and the one that `tower-seal id` prints here with --allow there."
+            "Another key answers there than the one expected: compare the node id that `tower-seal serve` \
+             prints there with --peer here."
         }
         Code::WrongAudience => {
             "Another key answers there than the one expected: compare the node id that `tower-seal serve` \
-             prints with --peer."
+             prints there with --peer here."
         }
         Code::UnsupportedVersion | Code::UnsupportedSuite => "Update the older of the two sides.",
         Code::PathMismatch => {
@@ -64,7 +97,9 @@ fn remedy(code: Code) -> &'static str {
              --authority."
         }
         Code::EncryptionRequired => "The far side takes no plaintext: leave --plaintext out here.",
-        Code::UnknownSession => "The far side lost the session: try again.",
+        Code::UnknownSession => {
+            "The far side lost the session, or another one answers in its place: try again."
+        }
         Code::Expired => "It took too long on the way: try again.",
         Code::Busy => "The far side has too much to do: try again later.",
         Code::TooLarge => "Send less at once.",

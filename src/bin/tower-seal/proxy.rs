@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
@@ -14,8 +14,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tower_layer::Layer as _;
 use tower_seal::{
-    Config, NodeId,
+    Config, Error, NodeId,
     config::{Encoding, Signatures},
+    error::Code,
     http::{Seal, SealLayer},
     mcp::Repeatable,
     trust::{FirstUse, KnownPeers, Pinned},
@@ -45,7 +46,7 @@ pub(crate) struct Options {
     first_use: bool,
 
     /// The file of known peers [default: known_peers in the user's data folder]
-    #[arg(long, value_name = "FILE", requires = "first_use")]
+    #[arg(long, value_name = "FILE", requires = "first_use", conflicts_with = "peer")]
     peers: Option<PathBuf>,
 
     /// How messages are written
@@ -85,6 +86,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
             "whom to trust at the URL? Give --peer NODE_ID, which `tower-seal serve` prints there, or --first-use",
         ));
     }
+    let peers_command = peers::command(args.peers.as_deref());
     let identity = identity::load(args.common.identity.as_deref())?;
     let node = identity.node_id();
     let (config, first_use) = match args.peer {
@@ -105,22 +107,61 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
             SignaturesArg::Handshake => Signatures::Handshake,
         });
 
-    // What can do no harm is sent again when the far side has lost the session, after a restart say.
-    let seal = SealLayer::new(config.clone()).repeat_if(Repeatable::new().into_predicate());
-    let service =
-        Proxy { seal: seal.layer(Http::new(args.common.ca.as_deref())?), base: args.url, first_use };
+    let http = Http::new(args.common.ca.as_deref())?;
+    let service = Proxy {
+        seal: Arc::new(Mutex::new((0, seal(&config, http.clone())))),
+        http,
+        config: config.clone(),
+        node,
+        base: args.url,
+        first_use,
+        peers: peers_command,
+    };
 
-    let (listener, address) = daemon::listen(args.common.listen).await?;
+    let (listener, address) = daemon::listen("--listen", args.common.listen).await?;
     metrics::serve(args.common.metrics, config).await?;
     daemon::announce(&format!("tower-seal proxy: node {node} listening on http://{address}"))?;
     daemon::serve(listener, service).await
 }
 
+/// What can do no harm is sent again when the far side has lost the session, after a restart say.
+fn seal(config: &Config, http: Http) -> Seal<Http> {
+    SealLayer::new(config.clone()).repeat_if(Repeatable::new().into_predicate()).layer(http)
+}
+
 #[derive(Clone)]
 struct Proxy {
-    seal: Seal<Http>,
+    /// With how often it was made anew.
+    seal: Arc<Mutex<(u64, Seal<Http>)>>,
+    http: Http,
+    config: Config,
+    node: NodeId,
     base: Base,
     first_use: Option<Arc<FirstUse>>,
+    /// How a command about the file of known peers begins.
+    peers: String,
+}
+
+impl Proxy {
+    fn seal(&self) -> (u64, Seal<Http>) {
+        self.seal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn failed(&self, error: &Error, made: u64) -> Response<AnyBody> {
+        tracing::warn!(url = %self.base, error = %error, "a request failed");
+        // Anybody can say so, also who answers with another key since a restart; a handshake finds that out.
+        if let Error::Refused { code: Code::UnknownSession, signed: false } = error {
+            let mut seal = self.seal.lock().unwrap_or_else(PoisonError::into_inner);
+            if seal.0 == made {
+                *seal = (made + 1, self::seal(&self.config, self.http.clone()));
+            }
+        }
+        let known = self.first_use.as_ref().map(|first_use| problem::Known {
+            changed: first_use.explain(&self.base.origin(), error),
+            command: &self.peers,
+        });
+        problem::of(error, &self.base.to_string(), self.node, known.as_ref())
+    }
 }
 
 impl Service<Request<Incoming>> for Proxy {
@@ -128,9 +169,7 @@ impl Service<Request<Incoming>> for Proxy {
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // What cannot be sent now is answered by `call`.
-        let _ = Service::<Request<Incoming>>::poll_ready(&mut self.seal, cx);
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
@@ -144,16 +183,13 @@ impl Service<Request<Incoming>> for Proxy {
         };
         *request.uri_mut() = url;
         request.headers_mut().remove(header::HOST);
-        let answer = self.seal.call(request);
-        let (base, first_use) = (self.base.clone(), self.first_use.clone());
+        let proxy = self.clone();
+        let (made, mut seal) = proxy.seal();
         async move {
-            Ok(match answer.await {
+            // It is always ready: so is the client below it.
+            Ok(match seal.call(request).await {
                 Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
-                Err(error) => {
-                    tracing::warn!(url = %base, error = %error, "a request failed");
-                    let changed = first_use.and_then(|first_use| first_use.explain(&base.origin(), &error));
-                    problem::of(&error, &base.to_string(), changed.map(|changed| changed.to_string()))
-                }
+                Err(error) => proxy.failed(&error, made),
             })
         }
         .boxed()

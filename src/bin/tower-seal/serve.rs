@@ -58,12 +58,16 @@ pub(crate) struct Options {
     strip_prefix: Option<String>,
 
     /// Serve only this authority, such as example.com:8443; may be repeated [default: any]
-    #[arg(long, value_name = "HOST[:PORT]")]
+    #[arg(long, value_name = "HOST[:PORT]", value_parser = authority)]
     authority: Vec<Authority>,
 }
 
+fn authority(name: &str) -> Result<Authority, String> {
+    name.parse().map_err(|error| format!("it has to be a host, perhaps with a port, and no more ({error})"))
+}
+
 fn host_value(name: &str) -> Result<HeaderValue, String> {
-    let authority: Authority = name.parse().map_err(|error| format!("{error}"))?;
+    let authority: Authority = authority(name)?;
     HeaderValue::from_str(authority.as_str()).map_err(|error| format!("{error}"))
 }
 
@@ -88,7 +92,10 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
 
     let mut seal = UnsealLayer::new(config.clone());
     if let Some(prefix) = &args.strip_prefix {
-        seal = seal.stripped_prefix(prefix).map_err(Failure::from)?;
+        seal = seal.stripped_prefix(prefix).map_err(|_| {
+            let reason = "a prefix begins with a slash and does not end with one, such as /tools";
+            Failure::new(Exit::Usage, format!("--strip-prefix {prefix} cannot be used: {reason}"))
+        })?;
     }
     if !args.authority.is_empty() {
         seal = seal.authorities(args.authority.iter().cloned());
@@ -104,7 +111,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     };
     let service = seal.layer(bind.layer(upstream));
 
-    let (listener, address) = daemon::listen(args.common.listen).await?;
+    let (listener, address) = daemon::listen("--listen", args.common.listen).await?;
     metrics::serve(args.common.metrics, config).await?;
     daemon::announce(&format!("tower-seal serve: node {node} listening on http://{address}"))?;
     daemon::serve(listener, service).await
@@ -163,7 +170,7 @@ where
                     Ok(problem::respond(
                         "upstream_unreachable",
                         &format!(
-                            "The server behind tower-seal, {base}, does not answer: check that it runs."
+                            "The server behind tower-seal, {base}, does not answer: check that it runs, and --upstream."
                         ),
                     ))
                 }

@@ -66,13 +66,21 @@ fn tls(ca: Option<&Path>) -> Result<ClientConfig, Failure> {
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
     if let Some(path) = ca {
-        let unusable = |error: &dyn std::fmt::Display| {
-            let sentence = format!("{}: no certificates could be read from it ({error})", path.display());
+        let unusable = |reason: &dyn std::fmt::Display| {
+            let path = path.display();
+            let sentence = format!(
+                "{path}: no certificates could be read from it ({reason}): give a file of them in PEM with --ca"
+            );
             Failure::new(Exit::File, sentence)
         };
+        let mut found = false;
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
             let certificate = certificate.map_err(|error| unusable(&error))?;
             roots.add(certificate).map_err(|error| unusable(&error))?;
+            found = true;
+        }
+        if !found {
+            return Err(unusable(&"there are none in it"));
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -113,10 +121,11 @@ pub(crate) struct Base {
 impl Base {
     /// `http://HOST[:PORT][/PREFIX]`, or the same with `https`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
+        let uri: Uri =
+            text.parse().map_err(|error| format!("give one such as http://127.0.0.1:8080 ({error})"))?;
         let scheme = uri.scheme_str().unwrap_or_default();
         if !["http", "https"].contains(&scheme) {
-            return Err("it has to begin with http:// or https://".to_owned());
+            return Err("it has to begin with http:// or https://, such as http://127.0.0.1:8080".to_owned());
         }
         if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
             return Err("it needs a host, and no user or password before it".to_owned());

@@ -1,6 +1,6 @@
 //! One sealed request and its sealed response.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use ::http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery,
@@ -12,14 +12,14 @@ use tower_service::Service;
 
 use super::{Options, Shared};
 use crate::{
-    config::Encoding,
+    config::{Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
     http::{
         BoxError, Content,
-        body::{Budget, OpenBody, Opening, SealBody, Sealing, Source},
+        body::{Budget, Failure, OpenBody, Opening, SealBody, Sealing, Source},
         frames::Frames,
         message::{self, RequestHead},
-        now, rng,
+        note_session, now, rng,
     },
     protocol::{Final, Offered, Plaintext, Sealer, Subject},
 };
@@ -51,7 +51,7 @@ struct Exchange<B> {
     request: Request<OpenBody<B>>,
     response: Sealer,
     subject: Subject,
-    failure: Arc<OnceLock<Error>>,
+    failure: Arc<Failure>,
 }
 
 /// Reads, opens, compares, claims, in this order.
@@ -97,8 +97,9 @@ where
     let budget = Budget::new(limits.body, &content)?;
     let uri = inner_uri(options, &head, &outer.uri)?;
     let claimed = offered.claim(true, &mut rng(), now())?;
+    note_session(claimed.caller.session(), claimed.caller.node_id());
 
-    let failure = Arc::<OnceLock<Error>>::default();
+    let failure = Arc::new(Failure::new(options.config.clone(), false));
     let rest = claimed.rest.map(|opener| {
         frames.never_rest();
         Opening { frames, opener, budget, failure: failure.clone() }
@@ -132,7 +133,8 @@ fn inner_uri(options: &Options, head: &RequestHead, outer: &Uri) -> Result<Uri> 
         Some(_) => return Err(MISMATCH),
     };
     let outer = if outer.path().is_empty() { "/" } else { outer.path() };
-    if path.path() != outer {
+    // What stripping leaves begins with one slash too.
+    if path.path() != outer || path.path().starts_with("//") {
         return Err(MISMATCH);
     }
     Ok(Uri::from(path))
@@ -152,7 +154,7 @@ async fn seal<R>(
     response: Response<R>,
     mut sealer: Sealer,
     encoding: Encoding,
-    failure: Arc<OnceLock<Error>>,
+    failure: Arc<Failure>,
 ) -> Result<Response<SealBody<R>>>
 where
     R: Body,
@@ -162,14 +164,17 @@ where
     let mut source = Source::new(body);
     let mut pieces = source.at_hand().await;
     // The service may have answered a request whose later records were forged: that answer counts for nothing.
-    if let Some(error) = failure.get() {
+    if let Some(error) = failure.found() {
         return Err(error.clone());
     }
     let content: usize = pieces.iter().map(Bytes::len).sum();
     let mut plaintext = Plaintext::with_capacity(content + 1024);
     let mut last = if source.is_ended() { Final::Yes } else { Final::No };
-    if message::encode_response(inner.status, &inner.headers, &mut pieces, plaintext.buffer()).is_err() {
-        // A status that cannot be carried. The caller gets an error, and nothing else of it.
+    let encoded = message::encode_response(inner.status, &inner.headers, &mut pieces, plaintext.buffer());
+    if encoded.is_err() || plaintext.len() > PORTABLE_RECORD {
+        // A status that cannot be carried, or a head that no record has room for. The caller gets an error,
+        // and nothing else of it.
+        plaintext = Plaintext::with_capacity(64);
         let (status, headers) = (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new());
         message::encode_response::<Bytes>(status, &headers, &mut [], plaintext.buffer())?;
         last = Final::Yes;
@@ -178,6 +183,6 @@ where
     let rest = (last == Final::No).then_some(Sealing { source, sealer, failure });
     let mut response = Response::new(SealBody::records(first, rest));
     response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
-    *response.extensions_mut() = inner.extensions;
+    // Nothing else of the inner response: among its extensions there may be words for the outer status line.
     Ok(response)
 }

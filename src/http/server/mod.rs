@@ -22,11 +22,12 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     BoxError, Content, Rejection,
     body::{OpenBody, SealBody, collect},
-    now, rng,
+    note_session, now, rng,
 };
 use crate::{
     config::Config,
@@ -186,7 +187,8 @@ where
         // The clone has not been polled ready, so it stays, and the ready one goes.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
-        serve(self.shared.clone(), ready, request).boxed()
+        let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::UNSEAL_SPAN, session = Empty, peer = Empty);
+        serve(self.shared.clone(), ready, request).instrument(span).boxed()
     }
 }
 
@@ -255,6 +257,7 @@ impl Shared {
                     session = %session.id(), peer = %session.peer(), suite = session.suite().as_str(),
                     "session made, not confirmed yet"
                 );
+                note_session(session.id(), session.peer());
                 self.responder.admit(session);
                 self.keep_sweeping();
                 let mut response = Response::new(SealBody::whole(reply));

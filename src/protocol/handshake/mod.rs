@@ -201,15 +201,19 @@ pub(super) fn respond(
     }
     refuse_self(config, hello.node_id)?;
     let trust_revision = config.trust().revision();
-    judge(config, &Candidate { node_id: hello.node_id, origin: None, pre_shared: psk_id.as_deref() })?;
+    // One sentence for both, since a closed list could be probed by any difference between them.
+    let conceal = |error: Error| {
+        let concealed = Error::new(Code::UntrustedPeer, "this side does not talk to that node");
+        if config.trust().conceals() { concealed } else { error }
+    };
+    let candidate = Candidate { node_id: hello.node_id, origin: None, pre_shared: psk_id.as_deref() };
+    judge(config, &candidate).map_err(conceal)?;
     let pre_shared = psk_id.as_deref().and_then(|id| config.trust().pre_shared(id));
     let bytes = hello.bytes();
     let h1 = hello.hash(&bytes);
     is_new(&h1)?;
 
-    let verifier = verify(config, hello.node_id, &bytes, &hello.signature).map_err(|error| {
-        if config.trust().conceals() { Error::new(Code::UntrustedPeer, "not a trusted node") } else { error }
-    })?;
+    let verifier = verify(config, hello.node_id, &bytes, &hello.signature).map_err(conceal)?;
     let ephemeral = Ephemeral::generate(rng);
     let public_key = ephemeral.public_key();
     let x25519 = agree(config, ephemeral, hello.public_key)?;

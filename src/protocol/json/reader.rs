@@ -23,6 +23,11 @@ use crate::error::{Error, Result};
 /// How deep objects and arrays may nest, the outermost counted (RFC 8259 section 9 leaves it to the parser).
 pub(crate) const MAX_DEPTH: usize = 64;
 
+/// How many names a document may have, in all its objects together: more than fit into the 16 KiB of a
+/// handshake, so that only a record with a great many unknown fields is refused, whose sorting would cost a
+/// stranger nothing and the reader seconds.
+pub(crate) const MAX_NAMES: usize = 4096;
+
 /// The greatest integer that every JSON parser keeps exact (RFC 8259 section 6).
 pub(crate) const MAX_INTEGER: u64 = (1 << 53) - 1;
 
@@ -180,12 +185,13 @@ struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    names: usize,
     fields: Vec<(Cow<'a, str>, Value<'a>)>,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        Reader { text, at: 0, depth: 0, fields: Vec::new() }
+        Reader { text, at: 0, depth: 0, names: 0, fields: Vec::new() }
     }
 
     /// Reads one object and leaves its fields, sorted, at the end of `self.fields`.
@@ -198,6 +204,8 @@ impl<'a> Reader<'a> {
             ensure(self.eat(b':'), "a JSON name without its colon")?;
             self.skip_space();
             let value = self.value()?;
+            self.names += 1;
+            ensure(self.names <= MAX_NAMES, "more JSON names than any message needs")?;
             self.fields.push((name, value));
             more = self.more(b'}')?;
         }

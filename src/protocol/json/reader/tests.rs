@@ -3,7 +3,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, iter};
 use proptest::{collection::vec, prelude::*, sample::select};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::{MAX_DEPTH, MAX_INTEGER, Object, Reader, Value, any_hex, fixed_hex, write_string};
+use super::{MAX_DEPTH, MAX_INTEGER, MAX_NAMES, Object, Reader, Value, any_hex, fixed_hex, write_string};
 use crate::error::{Code, Error, Result};
 
 const RECORD: &str = r#"{"type":"encrypted","session":"00ff","stream":7,"nonce":"000102030405060708090a0b",
@@ -315,20 +315,21 @@ fn long_strings_are_looked_at_byte_by_byte() {
 #[test]
 fn work_does_not_grow_with_the_square() {
     const MANY: usize = 200_000;
-    let names = |prefix: &str| (0..MANY).map(|i| format!("\"{prefix}{i}\":{i},")).collect::<String>();
-    let plain = names("");
-    assert_eq!(parse(&format!("{{{plain}\"x\":1}}")).fields().len(), MANY + 1);
+    let names =
+        |prefix: &str, many: usize| (0..many).map(|i| format!("\"{prefix}{i}\":{i},")).collect::<String>();
+    let plain = names("", MAX_NAMES - 2);
+    assert_eq!(parse(&format!("{{{plain}\"x\":1}}")).fields().len(), MAX_NAMES - 1);
     assert!(refuses(format!("{{{plain}\"777\":1}}")));
     assert!(refuses(format!("{{{plain}\"\\u0030\":1}}")));
-    let inside = format!("{{\"a\":[{{{plain}\"x\":1}},{{{plain}\"x\":1}}]");
-    assert!(refuses(format!("{inside},\"a\":1}}")));
-    parse(&format!("{inside}}}"));
-    let escaped = names("\\u0061\\n");
+    let escaped = names("\\u0061\\n", MAX_NAMES - 2);
     parse(&format!("{{{escaped}\"x\":1}}"));
     assert!(refuses(format!("{{{escaped}\"a\\u000a777\":1}}")));
-    // Objects inside an open one that has many names, long values, escapes one by one.
-    parse(&format!("{{{plain}\"x\":[{}0]}}", "{\"a\":{}},".repeat(MANY)));
+    // Those of all objects count, and the reader stops at the first too many.
+    assert!(refuses(format!("{{\"a\":[{{{plain}\"x\":1}},{{{plain}\"x\":1}}]}}")));
+    assert!(refuses(format!("{{{}\"x\":1}}", names("", MANY))));
+    // Long values, escapes one by one, and a great many values without names.
     parse(&format!("{{\"a\":\"{}\",\"b\":[{}0]}}", "\\n".repeat(MANY), "\"\",\" \",".repeat(MANY)));
+    parse(&format!("{{\"a\":[{}0]}}", "{},[],".repeat(MANY)));
     parse(&format!("{{\"a\":{0},\"b\":{0}.{0}e{0}}}{1}", "1".repeat(MANY), " ".repeat(MANY)));
 }
 
