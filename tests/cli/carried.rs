@@ -136,9 +136,19 @@ async fn only_the_authorities_given_are_served() {
     let listener = crate::support::Nobody::new();
     let address = listener.url().replace("http://", "");
     drop(listener);
-    let url = upstream.url();
-    let arguments =
-        ["serve", "--listen", &address, "--upstream", &url, "--allow-anyone", "--authority", &address];
+    let (url, key) = (upstream.url(), home.path("serve.pem"));
+    let arguments = [
+        "serve",
+        "--listen",
+        &address,
+        "--upstream",
+        &url,
+        "--allow-anyone",
+        "--authority",
+        &address,
+        "--identity",
+        &key,
+    ];
     let serve = crate::support::Daemon::start(home.command(&arguments), "serve").await;
     let proxy = home.proxy(&serve.url(), &["--peer", &serve.node]).await;
     assert_eq!(get(&proxy.url()).await.0, 200);

@@ -53,7 +53,7 @@ async fn peers_are_listed_trusted_and_forgotten() {
     let home = Home::new();
     assert_eq!(home.run(&["peers", "list"]).await.done(), "");
     let trust = home.run(&["peers", "trust", "HTTPS://Example.com:443", A]).await.done();
-    assert_eq!(trust, format!("https://example.com is {A}\n"));
+    assert_eq!(trust, format!("HTTPS://Example.com:443 is {A}\n"));
     home.run(&["peers", "trust", "http://127.0.0.1:8080", B]).await.done();
     let both = format!("https://example.com {A}\nhttp://127.0.0.1:8080 {B}\n");
     assert_eq!(home.run(&["peers", "list"]).await.done(), both);
@@ -89,7 +89,9 @@ async fn peers_says_what_is_no_origin_no_node_id_and_no_list() {
     home.run(&["peers", "trust", "https://example.com", "0x12"])
         .await
         .refused(2, &["'0x12'", "<NODE_ID>", "a node id is 64 hex digits, and these are fewer"]);
-    home.run(&["peers"]).await.refused(2, &[]);
+    let nothing = home.run(&["peers"]).await;
+    assert_eq!((nothing.code, &*nothing.out), (Some(2), ""));
+    assert!(nothing.err.contains("Usage: tower-seal peers [OPTIONS] <COMMAND>"), "{}", nothing.err);
 
     let damaged = format!("https://example.com {A}\nhttps://example.org {A:.20}\n");
     let file = home.written("peers", &damaged);

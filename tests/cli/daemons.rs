@@ -80,8 +80,8 @@ async fn metrics_count_on_an_address_of_their_own() {
         command.env("RUST_LOG", "info");
         Daemon::start(command, what)
     };
-    let url = upstream.url();
-    let own = ["serve", "--listen", "127.0.0.1:0", "--upstream", &url, "--allow-anyone"];
+    let (url, key) = (upstream.url(), home.path("serve.pem"));
+    let own = ["serve", "--listen", "127.0.0.1:0", "--upstream", &url, "--allow-anyone", "--identity", &key];
     let serve = start(home.command(&[&own[..], &arguments].concat()), "serve").await;
     let (url, node) = (serve.url(), serve.node.clone());
     let own = ["proxy", "--listen", "127.0.0.1:0", "--peer", &node, &url];

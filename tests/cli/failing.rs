@@ -82,6 +82,18 @@ async fn a_client_that_is_not_let_in_is_told_what_its_operator_has_to_ask_for() 
     assert_eq!(get(&stranger.url()).await.0, 200);
 }
 
+/// Both of one user, on one machine, with the usual file: the first thing that somebody tries.
+#[tokio::test]
+async fn two_sides_with_one_key_are_told_to_take_two() {
+    let (home, upstream) = (Home::new(), Upstream::start().await);
+    let url = upstream.url();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--upstream", &url, "--allow-anyone"];
+    let serve = crate::support::Daemon::start(home.command(&arguments), "serve").await;
+    let proxy = home.proxy(&serve.url(), &["--first-use"]).await;
+    let message = problem(&proxy.url(), "untrusted_peer").await;
+    says(&message, &["with the same key as this, give one of the two another with --identity FILE."]);
+}
+
 #[tokio::test]
 async fn another_node_than_the_pinned_one_is_refused() {
     let (home, upstream) = (Home::new(), Upstream::start().await);

@@ -40,7 +40,17 @@ async fn somebody_has_to_be_trusted_and_in_one_way_only() {
     )
     .await;
     refused(&PROXY, &["--peer", NODE, "--first-use"], 2, &["cannot be used with", "--first-use"]).await;
-    refused(&PROXY, &["--peer", NODE, "--peers", "known"], 2, &["--first-use"]).await;
+    refused(&PROXY, &["--peer", NODE, "--peers", "known"], 2, &["cannot be used with '--peers <FILE>'"])
+        .await;
+}
+
+#[tokio::test]
+async fn a_node_does_not_talk_to_itself() {
+    let home = Home::new();
+    let own = home.run(&["id"]).await.done();
+    let words = ["is this side's own node id", "--identity FILE"];
+    home.run(&[&SERVE[..], &["--allow", NODE, own.trim()]].concat()).await.refused(2, &words);
+    home.run(&[&PROXY[..], &["--peer", own.trim()]].concat()).await.refused(2, &words);
 }
 
 #[tokio::test]

@@ -110,9 +110,13 @@ impl Home {
         self.run(&["id", "--identity", &self.path(name)]).await.done().trim().to_owned()
     }
 
+    /// With a key of its own, unless `arguments` name one: a node does not talk to itself.
     pub(crate) async fn serve(&self, upstream: &Upstream, arguments: &[&str]) -> Daemon {
-        let url = upstream.url();
-        let own = ["serve", "--listen", "127.0.0.1:0", "--upstream", &url];
+        let (url, key) = (upstream.url(), self.path("serve.pem"));
+        let mut own = vec!["serve", "--listen", "127.0.0.1:0", "--upstream", &url];
+        if !arguments.contains(&"--identity") {
+            own.extend(["--identity", &key]);
+        }
         Daemon::start(self.command(&[&own[..], arguments].concat()), "serve").await
     }
 

@@ -233,16 +233,17 @@ async fn an_error_that_is_not_signed_for_this_request_never_leads_to_another_sen
             }
         });
         let http = seal(&world.layer, wire);
-        for _ in 0..2 {
+        for calls in 1..=2 {
             let error = ask(&http, get("http://example.com/")).await.unwrap_err();
             assert!(
                 matches!(error, Error::Refused { code: Code::UnknownSession, signed: false }),
                 "{i}: {error:?}"
             );
-            assert_eq!(world.traffic.hellos.value(), 1, "{i}");
+            // The next call makes a new session, and sends only itself.
+            assert_eq!(world.traffic.hellos.value(), calls, "{i}");
         }
         assert_eq!(world.ask(get("http://example.com/")).await.unwrap(), "");
-        assert_eq!(world.counts(), (1, 2, 2), "{i}: the session lives on");
+        assert_eq!(world.counts(), (3, 2, 2), "{i}: it served its own calls only");
     }
 }
 

@@ -21,6 +21,10 @@ class Failure(Exception):
     """A sentence about what went wrong."""
 
 
+class Skipped(Exception):
+    """A sentence about what is missing, so that nothing is known."""
+
+
 class Processes:
     """Starts processes, each the leader of its group, and ends them all."""
 
@@ -28,6 +32,7 @@ class Processes:
         self.folder = folder
         self.started = []
         self.ended = {}  # by name, with which exit status
+        self.upstream = None  # a tap in front of the server, where a suite wants one
 
     def __enter__(self):
         return self
@@ -115,6 +120,16 @@ def python(processes):
     return processes.start("python", TARGET / "venv" / "bin" / "python", HERE / "server.py", until=LISTENING)[1]
 
 
+def tapped(server):
+    """The same server, with a tap in front of it."""
+
+    def start(processes):
+        processes.upstream = Tap(server(processes))
+        return processes.upstream.url
+
+    return start
+
+
 # Ways.
 
 
@@ -124,7 +139,7 @@ class Tap:
     def __init__(self, url):
         host, port = url.removeprefix("http://").split(":")
         self.to = (host, int(port))
-        self.seen = []
+        self.seen = []  # two for each connection: what went there, and what came back
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
@@ -135,11 +150,10 @@ class Tap:
                 near, _ = self.listener.accept()
                 far = socket.create_connection(self.to)
                 for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self.copy, args=pair, daemon=True).start()
+                    self.seen.append(bytearray())
+                    threading.Thread(target=self.copy, args=(*pair, self.seen[-1]), daemon=True).start()
 
-    def copy(self, source, sink):
-        seen = bytearray()
-        self.seen.append(seen)
+    def copy(self, source, sink, seen):
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 seen += data
@@ -151,16 +165,25 @@ class Tap:
     def read(self):
         return b"\n".join(bytes(seen) for seen in self.seen)
 
+    def answers(self):
+        """Each kind of request that was answered, and how."""
+        kinds = set()
+        for there, back in zip(self.seen[::2], self.seen[1::2]):
+            methods = re.findall(rb"([A-Z]+) /\S* HTTP/1\.1\r\n", bytes(there))
+            kinds.update(zip(methods, re.findall(rb"HTTP/1\.1 (\d{3}) ", bytes(back))))
+        return sorted(f"{method.decode()} {status.decode()}" for method, status in kinds)
+
 
 class Way:
-    """How a client reaches a server: `url` is what it is given; `tap` is there where something is sealed."""
+    """How a client reaches a server: `url` is what it is given; `tap` is there where something is sealed, and
+    `layer` where a client may seal by itself: the URL, and what `driver.rs` wants to know of the seal."""
 
-    def __init__(self, url, tap=None, node=None):
-        self.url, self.tap, self.node = url, tap, node
+    def __init__(self, url, upstream, tap=None, node=None, layer=None):
+        self.url, self.upstream, self.tap, self.node, self.layer = url, upstream, tap, node, layer
 
 
 def direct(processes, upstream):
-    return Way(upstream)
+    return Way(upstream, processes.upstream)
 
 
 class Sealed:
@@ -183,7 +206,8 @@ class Sealed:
             url, certificate = nginx(processes, tap.url)
             proxy += ["--ca", certificate]
         last = processes.start("proxy", self.tool, "proxy", url, *proxy, "--peer", first[1], until=self.first("proxy"))
-        return Way(last[2], tap, node)
+        layer = (url, [proxy_key, first[1], "json" if "json" in self.options else "binary"])
+        return Way(last[2], processes.upstream, tap, node, layer)
 
     def run(self, *argv):
         return subprocess.run([self.tool, *argv], check=True, capture_output=True, text=True, timeout=BOUND).stdout

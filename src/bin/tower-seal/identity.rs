@@ -30,6 +30,18 @@ pub(crate) fn load(file: Option<&Path>) -> Result<Identity, Failure> {
     Ok(Identity::load_or_create(path)?)
 }
 
+/// A node does not talk to itself: `serve` and `proxy` of one user need a key each.
+pub(crate) fn differs(own: NodeId, option: &str, given: &[NodeId]) -> Result<(), Failure> {
+    if !given.contains(&own) {
+        return Ok(());
+    }
+    let sentence = format!(
+        "{option} {own} is this side's own node id: give the other side's, and if both run here with the same \
+         key, one of them another with --identity FILE"
+    );
+    Err(Failure::new(Exit::Usage, sentence))
+}
+
 /// For clap, which puts the value and the option before the reason.
 pub(crate) fn parse_node_id(text: &str) -> Result<NodeId, String> {
     text.parse().map_err(|error: Error| match error {

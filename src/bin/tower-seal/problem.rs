@@ -56,7 +56,10 @@ pub(crate) fn of(
             return respond(code, &named(&format!("{far_side}: {text}.")));
         }
         Error::Refused { code: Code::UntrustedPeer, .. } => {
-            format!("Its operator has to let this side in: `tower-seal serve --allow {node}`.")
+            format!(
+                "Its operator has to let this side in: `tower-seal serve --allow {node}`. If that runs with the \
+                 same key as this, give one of the two another with --identity FILE."
+            )
         }
         _ => remedy.to_owned(),
     };

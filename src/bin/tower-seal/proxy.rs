@@ -89,6 +89,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     let peers_command = peers::command(args.peers.as_deref());
     let identity = identity::load(args.common.identity.as_deref())?;
     let node = identity.node_id();
+    identity::differs(node, "--peer", args.peer.as_slice())?;
     let (config, first_use) = match args.peer {
         _ if plaintext => (Config::plaintext(), None),
         Some(peer) => (Config::new(identity, Pinned::new([peer])), None),

@@ -82,6 +82,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     }
     let identity = identity::load(args.common.identity.as_deref())?;
     let node = identity.node_id();
+    identity::differs(node, "--allow", &args.allow)?;
     let config = if plaintext {
         Config::plaintext()
     } else if args.allow_anyone {
