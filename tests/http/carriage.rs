@@ -190,40 +190,34 @@ async fn responses_arrive_as_they_were_made_over_each_wire() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_that_cannot_be_carried_is_an_error_and_nothing_else_gets_out() {
-    let sides = Sides::new();
-    let app = app(|_| async {
-        Response::builder().status(600).header("x", "secret").body(full("secret")).unwrap()
-    });
-    let response = sides.seal(sides.serve(app)).oneshot(get("http://example.com/")).await.unwrap();
-    assert_eq!(response.status(), 500);
-    assert!(response.headers().is_empty());
-    assert_eq!(content(response.into_body()).await.unwrap(), "");
+async fn a_head_that_cannot_be_carried_is_an_error_and_nothing_of_it_gets_out() {
+    for (status, length) in [(600, 1), (999, 1), (200, MIB)] {
+        let sides = Sides::new();
+        let app = app(move |_| async move {
+            let response = Response::builder().status(status).header("x", "x".repeat(length));
+            response.body(full("secret")).unwrap()
+        });
+        let response = sides.seal(sides.serve(app)).oneshot(get("http://example.com/")).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert!(response.headers().is_empty());
+        assert_eq!(content(response.into_body()).await.unwrap(), "");
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn extensions_stay_and_the_caller_is_among_them() {
+async fn extensions_of_a_request_stay_and_the_caller_is_among_them() {
     #[derive(Clone, PartialEq, Debug)]
-    struct OfRequest(u8);
-    #[derive(Clone, PartialEq, Debug)]
-    struct OfResponse(u8);
+    struct OfRequest;
 
     let sides = Sides::new();
-    let (seen, mut requests) = mpsc::unbounded_channel();
-    let app = app(move |request| {
-        seen.send(request).unwrap();
-        async { Response::builder().extension(OfResponse(2)).body(empty()).unwrap() }
-    });
+    let (app, mut requests) = witness();
     let http = sides.seal(sides.serve(app));
     let mut sessions = Vec::new();
     for scheme in [Scheme::HTTP, Scheme::HTTPS] {
-        let request = Request::get(format!("{scheme}://example.com/")).extension(OfRequest(1));
-        let response = http.clone().oneshot(request.body(empty()).unwrap()).await.unwrap();
-        // There may be words for a status line among those, which are read on the way.
-        assert_eq!(response.extensions().get::<OfResponse>(), None);
-
+        let request = Request::get(format!("{scheme}://example.com/")).extension(OfRequest);
+        ask(&http, request.body(empty()).unwrap()).await.unwrap();
         let request = requests.recv().await.unwrap();
-        assert_eq!(request.extensions().get(), Some(&OfRequest(1)));
+        assert_eq!(request.extensions().get(), Some(&OfRequest));
         assert_eq!(request.extensions().get(), Some(&scheme));
         let caller = *request.extensions().get::<Verified>().unwrap();
         assert_eq!(caller.node_id(), sides.client.node_id());
@@ -232,6 +226,25 @@ async fn extensions_stay_and_the_caller_is_among_them() {
     }
     // Another scheme is another origin.
     assert_ne!(sessions[0], sessions[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn extensions_of_a_response_get_neither_out_of_the_seal_nor_into_it() {
+    use hyper::ext::ReasonPhrase;
+
+    let phrase = |said: &'static str| ReasonPhrase::from_static(said.as_bytes());
+    let sides = Sides::new();
+    let inner =
+        app(move |_| async move { Response::builder().extension(phrase("secret")).body(empty()).unwrap() });
+    let wire = middle(sides.serve(inner), move |request, next| async move {
+        let mut response = next.oneshot(request).await?;
+        assert!(response.extensions().get::<ReasonPhrase>().is_none());
+        response.extensions_mut().insert(phrase("forged"));
+        Ok(response)
+    });
+    let response = sides.seal(wire).oneshot(get("http://example.com/")).await.unwrap();
+    assert!(response.extensions().get::<ReasonPhrase>().is_none());
+    assert_eq!(response.extensions().get::<Verified>().unwrap().node_id(), sides.server.node_id());
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,7 +318,15 @@ async fn chosen_fields_are_copied_to_the_outside_and_ignored_there() {
 
     let sides = Sides::new();
     let layer = || SealLayer::new(sides.client.clone());
-    for forbidden in ["authorization", "cookie", "mcp-param-x"] {
+    for forbidden in [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "mcp-param-x",
+        "host",
+        "content-type",
+        "seal-session",
+    ] {
         let result = layer().copy_to_outside([HeaderName::from_static(forbidden)]);
         assert!(matches!(result, Err(Error::Misuse { .. })), "{forbidden}");
     }

@@ -15,6 +15,7 @@ mod broken;
 mod carriage;
 mod framing;
 mod handshakes;
+mod leaks;
 mod paths;
 mod plaintext;
 mod refusals;

@@ -115,6 +115,7 @@ async fn a_prefix_that_a_gateway_strips_is_stripped_before_the_comparison() {
         ("/my/tools", "/", Some("/")),
         ("/my/tools?q", "/", Some("/?q")),
         ("/my/tools/my/tools", "/my/tools", Some("/my/tools")),
+        ("/my/tools//mcp", "http://example.com//mcp", None),
         ("/my/tools/mcp", "/my/tools/mcp", None),
         ("/my/tools/mcp", "/tools/mcp", None),
         ("/my/toolsmcp", "/mcp", None),

@@ -23,7 +23,7 @@ pub(crate) struct Siege {
     pub(crate) seen: Arc<Mutex<Vec<(String, String)>>>,
     gate: Gate,
     entered: mpsc::UnboundedReceiver<()>,
-    _sides: Sides,
+    sides: Sides,
 }
 
 impl Siege {
@@ -55,7 +55,7 @@ impl Siege {
         });
         let wire = sides.serve(app);
         let hand = Hand::new(&sides.client, encoding, &wire).await;
-        Siege { hand, seen, gate, entered, _sides: sides }
+        Siege { hand, seen, gate, entered, sides }
     }
 
     /// Runs `attack` while an honest request is being served, and another one afterwards.
@@ -117,8 +117,11 @@ impl Siege {
         code: Code,
         about: &str,
     ) {
+        let counted = || self.sides.server.telemetry().rejections(code);
+        let before = counted();
         let answer = self.post(bytes).await;
         assert_eq!(answer.content_type(), ERROR, "{:?} {about}", self.hand.encoding);
+        assert_eq!(counted(), before + 1, "{:?} {about}", self.hand.encoding);
         let refusal = answer.refusal(awaiting);
         assert_eq!(refusal, (code.http_status(), code, true), "{:?} {about}", self.hand.encoding);
         assert_eq!(answer.headers["cache-control"], "no-store, no-transform");

@@ -132,6 +132,33 @@ async fn a_first_record_that_does_not_come_in_time_is_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_whose_end_is_held_back_beyond_its_deadline_is_not_served() {
+    let sides = Sides::new();
+    let wire = sides.serve(echo());
+    let hand = Hand::new(&sides.client, Encoding::Binary, &wire).await;
+    for (held, served) in [(4, true), (6, false)] {
+        let message = message("POST", "/", "hi");
+        let now = crate::hand::now();
+        let request = hand
+            .session
+            .request(&message[..], Final::Yes, 5 * SECOND, true, &mut crate::hand::rng(), now)
+            .unwrap();
+        let (tap, body) = channel();
+        tap.send(request.bytes);
+        tokio::spawn(async move {
+            tokio::time::sleep(held * SECOND).await;
+            drop(tap);
+        });
+        let answer = hand.post("/", body).await;
+        if served {
+            assert_eq!(hand.open(&answer, &request.response).1, b"hi");
+        } else {
+            assert_eq!(answer.refusal(&request.response), (409, Code::Expired, true));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_trickle_in_do_not_stretch_the_time_for_the_first_record() {
     let sides = Sides::new();
     let wire = sides.serve(echo());

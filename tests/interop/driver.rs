@@ -15,7 +15,6 @@ use rmcp::{
     service::{NotificationContext, PeerRequestOptions, RequestHandle, RunningService},
     transport::StreamableHttpClientTransport,
 };
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::timeout};
 use tower::Layer;
@@ -28,11 +27,12 @@ use tower_seal::{
 };
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Updated = ResourceUpdatedNotificationParam;
 
 /// What the server says unasked.
 enum Heard {
     Progress(ProgressNotificationParam),
-    Updated(ResourceUpdatedNotificationParam),
+    Updated(Updated),
 }
 
 struct Listener(mpsc::UnboundedSender<Heard>);
@@ -42,11 +42,7 @@ impl ClientHandler for Listener {
         let _ = self.0.send(Heard::Progress(params));
     }
 
-    async fn on_resource_updated(
-        &self,
-        params: ResourceUpdatedNotificationParam,
-        _: NotificationContext<RoleClient>,
-    ) {
+    async fn on_resource_updated(&self, params: Updated, _: NotificationContext<RoleClient>) {
         let _ = self.0.send(Heard::Updated(params));
     }
 }
@@ -99,7 +95,7 @@ impl Visit {
     async fn progress(&mut self) -> Result<ProgressNotificationParam> {
         match self.heard.recv().await {
             Some(Heard::Progress(params)) => Ok(params),
-            _ => Err("there is no progress".into()),
+            _ => Err("no progress".into()),
         }
     }
 
@@ -145,7 +141,7 @@ fn params(tool: &'static str, arguments: Value) -> CallToolRequestParams {
     CallToolRequestParams::new(tool).with_arguments(arguments.as_object().cloned().unwrap_or_default())
 }
 
-fn show(step: impl Display, answer: impl Serialize) -> Result<()> {
+fn show(step: impl Display, answer: impl serde::Serialize) -> Result<()> {
     println!("{step}\t{}", serde_json::to_value(answer)?);
     Ok(())
 }
