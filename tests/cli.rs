@@ -1,6 +1,11 @@
 //! The command line, as a shell sees it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot run has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot run has failed"
+)]
 
 #[path = "cli/carried.rs"]
 mod carried;

@@ -47,6 +47,7 @@ mod message;
 mod rejection;
 mod server;
 mod sessions;
+mod source;
 
 #[cfg(feature = "axum")]
 mod axum;

@@ -36,6 +36,8 @@ pub(super) type Handshake = BoxFuture<'static, Result<Arc<Session>>>;
 #[derive(Default)]
 struct Slot {
     ready: Option<Arc<Session>>,
+    /// The one before `ready`, which may outlast it: the far side forgets a new session that is not used soon.
+    before: Option<Arc<Session>>,
     /// Weak, so that it ends with the last call that waits for it.
     underway: Option<WeakShared<Handshake>>,
     /// When renewing `ready` may be tried again.
@@ -67,32 +69,33 @@ impl Sessions {
         place: &Place,
         handshake: impl FnOnce() -> Handshake,
     ) -> Result<Arc<Session>> {
-        let (made, is_new, previous) = {
+        let (made, is_new, old) = {
             let mut slots = lock(&self.slots);
             let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
             // It may have come just now.
             if let Some(session) = slot.usable() {
                 return Ok(session);
             }
+            let old = slot.old();
             match slot.underway.as_ref().and_then(WeakShared::upgrade) {
                 Some(underway) => {
                     drop(handshake);
-                    (underway, false, slot.ready.clone())
+                    (underway, false, old)
                 }
                 None => {
                     let made: Shared<Handshake> = handshake().shared();
                     slot.underway = made.downgrade();
-                    (made, true, slot.ready.clone())
+                    (made, true, old)
                 }
             }
         };
-        if let Some(previous) = previous.filter(|session| session.serves_meanwhile(now())) {
+        if let Some(old) = old {
             if is_new {
                 // Nobody waits for it. The task ends with the handshake, which has a limit of its own.
                 let (slots, place) = (self.slots.clone(), place.clone());
                 tokio::spawn(async move { settle(&slots, &place, &made, &made.clone().await) });
             }
-            return Ok(previous);
+            return Ok(old);
         }
         let result = made.clone().await;
         settle(&self.slots, place, &made, &result);
@@ -101,10 +104,11 @@ impl Sessions {
 
     /// The far side does not know `session` any more.
     pub(super) fn forget(&self, place: &Place, session: &Arc<Session>) {
-        if let Some(slot) = lock(&self.slots).peek_mut(place)
-            && slot.ready.as_ref().is_some_and(|ready| Arc::ptr_eq(ready, session))
-        {
-            slot.ready = None;
+        if let Some(slot) = lock(&self.slots).peek_mut(place) {
+            let is_it = |known: &mut Arc<Session>| Arc::ptr_eq(known, session);
+            if slot.before.take_if(is_it).is_none() && slot.ready.take_if(is_it).is_some() {
+                slot.before = None;
+            }
         }
     }
 }
@@ -118,7 +122,13 @@ fn settle(slots: &Slots, place: &Place, made: &Shared<Handshake>, result: &Resul
     if underway.is_some_and(|underway| underway.ptr_eq(made)) {
         slot.underway = None;
         match result {
-            Ok(session) => (slot.ready, slot.renew_after) = (Some(session.clone()), None),
+            Ok(session) => {
+                slot.renew_after = None;
+                let old = slot.ready.replace(session.clone());
+                if old.as_ref().is_some_and(|old| old.is_confirmed()) {
+                    slot.before = old;
+                }
+            }
             Err(_) => slot.renew_after = Some(now() + RENEWAL_PAUSE),
         }
     }
@@ -130,10 +140,15 @@ fn lock(slots: &Slots) -> MutexGuard<'_, LruCache<Place, Slot>> {
 
 impl Slot {
     fn usable(&self) -> Option<Arc<Session>> {
+        let fresh = self.ready.as_ref().filter(|session| !session.is_stale(now()));
         let paused = self.renew_after.is_some_and(|after| now() < after);
-        let usable =
-            |session: &&Arc<Session>| !session.is_stale(now()) || paused && session.serves_meanwhile(now());
-        self.ready.as_ref().filter(usable).cloned()
+        fresh.cloned().or_else(|| self.old().filter(|_| paused))
+    }
+
+    /// One whose renewal is due, and that serves until it is done.
+    fn old(&self) -> Option<Arc<Session>> {
+        let mut old = self.ready.iter().chain(&self.before);
+        old.find(|session| session.serves_meanwhile(now())).cloned()
     }
 }
 

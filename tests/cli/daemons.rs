@@ -122,11 +122,11 @@ async fn metrics_count_on_an_address_of_their_own() {
 /// As the log says, each line of which is JSON.
 fn metrics_url(daemon: &Daemon) -> String {
     let lines = daemon.logged();
-    let urls = lines.lines().filter_map(|line| {
+    let mut urls = lines.lines().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         Some(line["fields"]["message"].as_str()?.strip_prefix("metrics on ")?.to_owned())
     });
-    urls.last().unwrap_or_else(|| panic!("{lines}"))
+    urls.next_back().unwrap_or_else(|| panic!("{lines}"))
 }
 
 async fn text(url: &str) -> String {

@@ -33,13 +33,6 @@ fn short_sessions() -> (Http, Traffic, Gate, Sides) {
     (sides.seal(wire), traffic, closed, sides)
 }
 
-/// Lets everything happen that waits for no clock.
-async fn settle() {
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
-}
-
 async fn call(http: &Http) -> Result<u16, Error> {
     Ok(ask(http, post("http://example.com/", "hi")).await?.0)
 }
@@ -89,6 +82,29 @@ async fn a_session_that_cannot_be_renewed_serves_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_session_that_is_not_used_in_time_does_not_cost_the_old_one() {
+    let (http, traffic, fail, _sides) = short_sessions();
+    call(&http).await.unwrap();
+    for rest in [440, 440, 25] {
+        advance(rest * SECOND).await;
+        call(&http).await.unwrap();
+        let_tasks_run().await;
+    }
+    assert_eq!(traffic.values(), (2, 4), "renewed at 905 s");
+    // The server may forget the new session, and a further one can't be made.
+    fail.open();
+    for rest in [40, 40] {
+        advance(rest * SECOND).await;
+        assert_eq!(call(&http).await.unwrap(), 200);
+        let_tasks_run().await;
+    }
+    assert_eq!(traffic.values(), (2, 6));
+    fail.shut();
+    advance(20 * SECOND).await;
+    assert_eq!(call(&http).await.unwrap(), 200, "the old session is over");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_call_is_queued_behind_a_renewal() {
     let mut sides = Sides::new();
     sides.server = sides.server.limits(limits(|limits| limits.session = 1000 * SECOND));
@@ -118,11 +134,11 @@ async fn no_call_is_queued_behind_a_renewal() {
     for _ in 0..5 {
         call(&http).await.unwrap();
     }
-    settle().await;
+    let_tasks_run().await;
     assert_eq!(began.elapsed().as_secs(), 0);
     assert_eq!(traffic.values(), (1, 8));
     gate.open();
-    settle().await;
+    let_tasks_run().await;
     call(&http).await.unwrap();
     assert_eq!(traffic.values(), (2, 9), "one renewal, which goes on though nobody waits for it");
 }
@@ -133,10 +149,10 @@ async fn a_session_that_has_rested_is_renewed_before_the_server_forgets_it() {
     let (wire, traffic) = Traffic::through(sides.serve(echo()));
     let http = sides.seal(wire);
     call(&http).await.unwrap();
-    for (rest, expected) in [(449, (1, 2)), (449, (1, 3)), (451, (2, 4)), (100, (2, 5)), (100_000, (3, 6))] {
+    for (rest, expected) in [(449, (1, 2)), (449, (1, 3)), (451, (2, 4)), (20, (2, 5)), (100_000, (3, 6))] {
         advance(rest * SECOND).await;
         assert_eq!(call(&http).await.unwrap(), 200);
-        settle().await;
+        let_tasks_run().await;
         assert_eq!(traffic.values(), expected);
     }
 }

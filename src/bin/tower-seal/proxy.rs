@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -16,7 +16,6 @@ use tower_layer::Layer as _;
 use tower_seal::{
     Config, Error, NodeId,
     config::{Encoding, Signatures},
-    error::Code,
     http::{Seal, SealLayer},
     mcp::Repeatable,
     trust::{FirstUse, KnownPeers, Pinned},
@@ -108,11 +107,10 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
             SignaturesArg::Handshake => Signatures::Handshake,
         });
 
-    let http = Http::new(args.common.ca.as_deref())?;
+    // What can do no harm is sent again when the far side has lost the session, after a restart say.
+    let seal = SealLayer::new(config.clone()).repeat_if(Repeatable::new().into_predicate());
     let service = Proxy {
-        seal: Arc::new(Mutex::new((0, seal(&config, http.clone())))),
-        http,
-        config: config.clone(),
+        seal: seal.layer(Http::new(args.common.ca.as_deref())?),
         node,
         base: args.url,
         first_use,
@@ -125,17 +123,9 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     daemon::serve(listener, service).await
 }
 
-/// What can do no harm is sent again when the far side has lost the session, after a restart say.
-fn seal(config: &Config, http: Http) -> Seal<Http> {
-    SealLayer::new(config.clone()).repeat_if(Repeatable::new().into_predicate()).layer(http)
-}
-
 #[derive(Clone)]
 struct Proxy {
-    /// With how often it was made anew.
-    seal: Arc<Mutex<(u64, Seal<Http>)>>,
-    http: Http,
-    config: Config,
+    seal: Seal<Http>,
     node: NodeId,
     base: Base,
     first_use: Option<Arc<FirstUse>>,
@@ -144,19 +134,8 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn seal(&self) -> (u64, Seal<Http>) {
-        self.seal.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn failed(&self, error: &Error, made: u64) -> Response<AnyBody> {
+    fn failed(&self, error: &Error) -> Response<AnyBody> {
         tracing::warn!(url = %self.base, error = %error, "a request failed");
-        // Anybody can say so, also who answers with another key since a restart; a handshake finds that out.
-        if let Error::Refused { code: Code::UnknownSession, signed: false } = error {
-            let mut seal = self.seal.lock().unwrap_or_else(PoisonError::into_inner);
-            if seal.0 == made {
-                *seal = (made + 1, self::seal(&self.config, self.http.clone()));
-            }
-        }
         let known = self.first_use.as_ref().map(|first_use| problem::Known {
             changed: first_use.explain(&self.base.origin(), error),
             command: &self.peers,
@@ -185,12 +164,12 @@ impl Service<Request<Incoming>> for Proxy {
         *request.uri_mut() = url;
         request.headers_mut().remove(header::HOST);
         let proxy = self.clone();
-        let (made, mut seal) = proxy.seal();
+        // It is always ready: so is the client below it.
+        let answer = self.seal.call(request);
         async move {
-            // It is always ready: so is the client below it.
-            Ok(match seal.call(request).await {
+            Ok(match answer.await {
                 Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
-                Err(error) => proxy.failed(&error, made),
+                Err(error) => proxy.failed(&error),
             })
         }
         .boxed()

@@ -16,10 +16,11 @@ use crate::{
     error::{Code, Error, Result},
     http::{
         BoxError, Content,
-        body::{Budget, Failure, OpenBody, Opening, SealBody, Sealing, Source},
+        body::{Budget, Failure, OpenBody, Opening, SealBody, Sealing},
         frames::Frames,
         message::{self, RequestHead},
         note_session, now, rng,
+        source::Source,
     },
     protocol::{Final, Offered, Plaintext, Sealer, Subject},
 };

@@ -1,0 +1,166 @@
+//! A stream of records in one direction: strict counters, a FINAL flag, a key for each epoch (PROTOCOL
+//! sections 3 and 4). [`Sealer`] is its sending end, [`Opener`] its receiving end.
+
+mod opener;
+mod sealer;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use bytes::Bytes;
+
+use super::{
+    batch::LeafContext,
+    keys::{Direction, Epoch},
+    record::{Nonce, Opening, Record},
+    session::Session,
+};
+use crate::{config::Signatures, error::Result, suite::hash::sha256};
+
+pub use opener::{Opened, Opener};
+pub use sealer::Sealer;
+
+/// Whether a record is the last of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Final {
+    /// More records follow.
+    No,
+    /// Nothing follows.
+    Yes,
+}
+
+/// What both ends of a stream have in common.
+pub(super) struct Stream {
+    pub(super) session: Arc<Session>,
+    direction: Direction,
+    id: u64,
+    opening: Option<Opening>,
+    /// In the response of an exchange: the request's first record.
+    request: Option<Arc<FirstRecord>>,
+    began: Instant,
+}
+
+impl Stream {
+    pub(super) fn duplex(session: Arc<Session>, direction: Direction, began: Instant) -> Self {
+        Stream { session, direction, id: 0, opening: None, request: None, began }
+    }
+
+    pub(super) fn request(session: Arc<Session>, opening: Opening, began: Instant) -> Self {
+        Stream {
+            session,
+            direction: Direction::Initiator,
+            id: opening.stream,
+            opening: Some(opening),
+            request: None,
+            began,
+        }
+    }
+
+    pub(super) fn response(
+        session: Arc<Session>,
+        opening: Opening,
+        request: Arc<FirstRecord>,
+        began: Instant,
+    ) -> Self {
+        Stream {
+            session,
+            direction: Direction::Responder,
+            id: opening.stream,
+            opening: Some(opening),
+            request: Some(request),
+            began,
+        }
+    }
+
+    fn first_epoch(&self) -> Result<Epoch> {
+        let agreed = &self.session.agreed;
+        let opening = self.opening.map(|opening| opening.bytes());
+        let opening = opening.as_ref().map_or(&[][..], |bytes| bytes);
+        Epoch::new(agreed.suite, agreed.keys.stream(self.direction, self.id, opening)?)
+    }
+
+    fn leaf(&self, nonce: Nonce, ciphertext: &[u8]) -> [u8; 32] {
+        let opening = self.opening.map(|opening| opening.bytes());
+        LeafContext {
+            th: &self.session.agreed.th,
+            direction: self.direction,
+            stream: self.id,
+            opening: opening.as_ref().map_or(&[], |bytes| bytes),
+            request_leaf: self.request.as_ref().map_or(&[], |request| request.leaf()),
+        }
+        .leaf(&nonce.0, ciphertext)
+    }
+}
+
+/// The first record of a request, of which the response's signatures and signed errors speak.
+pub(super) struct FirstRecord {
+    th: [u8; 32],
+    id: u64,
+    opening: [u8; 24],
+    nonce: Nonce,
+    /// On the initiator's side, where it is in memory anyway; so leaf and hash cost nothing until needed.
+    ciphertext: Bytes,
+    leaf: OnceLock<[u8; 32]>,
+}
+
+impl FirstRecord {
+    /// Of a responder, which decrypts in place and so needs the leaf now, if it is going to sign.
+    pub(super) fn received(stream: &Stream, record: &Record) -> Self {
+        let every = stream.session.signatures() == Signatures::Every;
+        let leaf = every.then(|| stream.leaf(record.nonce, record.ciphertext()));
+        FirstRecord::new(stream, record.nonce, Bytes::new(), leaf)
+    }
+
+    /// Of an initiator; `leaf` if it has been computed already.
+    fn new(stream: &Stream, nonce: Nonce, ciphertext: Bytes, leaf: Option<[u8; 32]>) -> Self {
+        FirstRecord {
+            th: stream.session.agreed.th,
+            id: stream.id,
+            opening: stream.opening.map_or([0; 24], |opening| opening.bytes()),
+            nonce,
+            ciphertext,
+            leaf: leaf.map_or_else(OnceLock::new, OnceLock::from),
+        }
+    }
+
+    pub(super) fn leaf(&self) -> &[u8; 32] {
+        self.leaf.get_or_init(|| {
+            LeafContext {
+                th: &self.th,
+                direction: Direction::Initiator,
+                stream: self.id,
+                opening: &self.opening,
+                request_leaf: &[],
+            }
+            .leaf(&self.nonce.0, &self.ciphertext)
+        })
+    }
+
+    /// SHA-256 of nonce and ciphertext, which a signed error names.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        sha256(&[&self.nonce.0, &self.ciphertext])
+    }
+}
+
+/// For the test vectors.
+#[cfg(test)]
+impl FirstRecord {
+    /// That of an initiator that sent `record`.
+    pub(super) fn sent(stream: &Stream, record: &Record) -> Self {
+        FirstRecord::new(stream, record.nonce, Bytes::copy_from_slice(record.ciphertext()), None)
+    }
+
+    /// One of which only the leaf is known.
+    pub(super) fn with_leaf(session: &Session, leaf: [u8; 32]) -> Self {
+        FirstRecord {
+            th: session.agreed.th,
+            id: 0,
+            opening: [0; 24],
+            nonce: Nonce::new(false, false, 0, 0),
+            ciphertext: Bytes::new(),
+            leaf: OnceLock::from(leaf),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The sending end of a stream.
+
+use std::{fmt, time::Instant};
+
+use bytes::Bytes;
+
+use super::{Final, FirstRecord, Stream};
+use crate::{
+    config::{Encoding, PORTABLE_RECORD, Padding, Signatures},
+    error::{Error, Result},
+    protocol::{
+        batch, binary, json,
+        keys::{Direction, Epoch},
+        record::{Nonce, Outgoing, Plaintext, Signed},
+    },
+    telemetry::Metric,
+};
+
+/// Epochs of a stream, and records of an epoch.
+const MOST: u32 = 1 << 24;
+/// Bytes of plaintext in an epoch.
+const MOST_BYTES: u64 = 1 << 36;
+
+/// The sending end of a stream.
+pub struct Sealer {
+    stream: Stream,
+    epoch: Epoch,
+    number: u32,
+    counter: u64,
+    epoch_records: u32,
+    epoch_bytes: u64,
+    finished: bool,
+    encoding: Encoding,
+    framed: bool,
+}
+
+impl Sealer {
+    pub(in crate::protocol) fn new(stream: Stream, encoding: Encoding, framed: bool) -> Result<Self> {
+        Ok(Sealer {
+            epoch: stream.first_epoch()?,
+            stream,
+            number: 0,
+            counter: 0,
+            epoch_records: 0,
+            epoch_bytes: 0,
+            finished: false,
+            encoding,
+            framed,
+        })
+    }
+
+    /// Seals one record of at most 1 MiB, padding included, and returns it as it goes on the wire.
+    ///
+    /// Errors: `Misuse` for more, or after FINAL; `unknown_session` when the session has ended, or trust was
+    /// withdrawn.
+    pub fn seal(&mut self, plaintext: impl Into<Plaintext>, last: Final, now: Instant) -> Result<Bytes> {
+        Ok(self.seal_first(plaintext.into(), last, now)?.0)
+    }
+
+    /// Seals the first record, and keeps what the response refers to.
+    pub(in crate::protocol) fn seal_first(
+        &mut self,
+        plaintext: Plaintext,
+        last: Final,
+        now: Instant,
+    ) -> Result<(Bytes, FirstRecord)> {
+        let padding = self.padding(plaintext.len());
+        self.seal_padded(plaintext, padding, last, now)
+    }
+
+    /// Takes the next key from the next record on.
+    ///
+    /// Errors: `Misuse` after 2^24 epochs.
+    pub fn rekey(&mut self) -> Result<()> {
+        if self.number > 0 && self.epoch_records == 0 {
+            // A receiver takes the next epoch only, so each has to be seen in a record.
+            return Ok(());
+        }
+        if self.number + 1 >= MOST {
+            return Err(Error::Misuse { reason: "a stream has at most 2^24 epochs: begin another" });
+        }
+        self.epoch = self.epoch.next()?;
+        self.number += 1;
+        self.epoch_records = 0;
+        self.epoch_bytes = 0;
+        Ok(())
+    }
+
+    /// `padding` counts its mark. Returns the frame, and what later records refer to.
+    pub(in crate::protocol) fn seal_padded(
+        &mut self,
+        mut plaintext: Plaintext,
+        padding: usize,
+        last: Final,
+        now: Instant,
+    ) -> Result<(Bytes, FirstRecord)> {
+        if self.finished {
+            return Err(Error::Misuse { reason: "nothing can be sealed after FINAL" });
+        }
+        let length = plaintext.len() + padding;
+        if length > PORTABLE_RECORD {
+            return Err(Error::Misuse {
+                reason: "a record has at most 1 MiB of plaintext: seal it in pieces",
+            });
+        }
+        self.stream.session.check_stream(self.stream.began, now)?;
+        self.rekey_if_due(length as u64)?;
+
+        if padding > 0 {
+            plaintext.extend_from_slice(&[1]);
+            let end = plaintext.buffer().len() + padding - 1;
+            plaintext.buffer().resize(end, 0);
+        }
+        let nonce = Nonce::new(last == Final::Yes, padding > 0, self.number, self.counter);
+        // The nonce counts as used from here on, whatever happens.
+        self.counter += 1;
+        self.epoch_records += 1;
+        self.epoch_bytes += length as u64;
+        self.finished = last == Final::Yes;
+        let tag = self.epoch.seal(&nonce.0, plaintext.text())?;
+        plaintext.extend_from_slice(&tag);
+
+        let session = self.stream.session.clone();
+        session.touch(now);
+        let leaf = self.must_sign().then(|| self.stream.leaf(nonce, plaintext.text()));
+        let outgoing = Outgoing {
+            opening: self.stream.opening.filter(|_| nonce.counter() == 0),
+            nonce,
+            signed: leaf.map(|leaf| Signed {
+                signature: session.agreed.config.identity().sign(&batch::message(&leaf)),
+                index: 0,
+            }),
+            siblings: Vec::new(),
+            sender: session.agreed.config.node_id(),
+            buffer: plaintext,
+        };
+        let (frame, ciphertext) = match self.encoding {
+            Encoding::Binary => binary::write(outgoing, self.framed),
+            Encoding::Json => json::write_record(outgoing, self.framed),
+        };
+        session.agreed.config.telemetry().count(Metric::RecordsSealed);
+        Ok((frame, FirstRecord::new(&self.stream, nonce, ciphertext, leaf)))
+    }
+
+    /// At least the mark where there is a policy; never beyond what every receiver takes.
+    fn padding(&self, length: usize) -> usize {
+        match self.stream.session.agreed.config.padding_policy() {
+            Padding::None => 0,
+            Padding::Multiple(size) => {
+                let size = usize::from(size.get());
+                (size - length % size).min(PORTABLE_RECORD.saturating_sub(length))
+            }
+        }
+    }
+
+    fn rekey_if_due(&mut self, length: u64) -> Result<()> {
+        let limits = self.stream.session.agreed.config.bounds();
+        let records = limits.rekey_records.clamp(1, MOST);
+        let bytes = limits.rekey_bytes.clamp(1, MOST_BYTES);
+        let full = self.epoch_records >= records || self.epoch_bytes.saturating_add(length) > bytes;
+        if full && self.epoch_records > 0 { self.rekey() } else { Ok(()) }
+    }
+
+    /// Section 5: everything, or the initiator until it has opened a record of the responder.
+    fn must_sign(&self) -> bool {
+        let session = &self.stream.session;
+        session.signatures() == Signatures::Every
+            || self.stream.direction == Direction::Initiator && !session.is_confirmed()
+    }
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer")
+            .field("stream", &self.stream.id)
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
+    }
+}
+
+/// For the test vectors.
+#[cfg(test)]
+impl Sealer {
+    pub(in crate::protocol) fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+}
