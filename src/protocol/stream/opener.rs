@@ -144,8 +144,6 @@ fn unpad(text: &mut BytesMut) -> Result<()> {
 }
 
 /// For the test vectors.
-
-/// For the test vectors.
 #[cfg(test)]
 impl Opener {
     /// The leaf of `record`, as one of this stream.
