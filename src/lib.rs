@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  mcp                                     adapters to the rmcp SDK
-//!  http                                    Tower layers: async shells around the core
+//!  http   rpc   duplex                     Tower layers and connections: async shells around the core
 //!  protocol -> config -> trust -> identity the core: bytes in, bytes out; no I/O, no clock, no randomness
 //!  error   telemetry                       words that everything uses
 //! ```
@@ -19,10 +19,14 @@ mod suite;
 pub mod telemetry;
 pub mod trust;
 
+#[cfg(feature = "duplex")]
+pub mod duplex;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "mcp")]
 pub mod mcp;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 
 pub use config::Config;
 pub use error::Error;

@@ -44,10 +44,10 @@ async fn main() {
     // Cargo passes `--bench`.
     let plan = if std::env::args().any(|arg| arg == "--quick") { QUICK } else { FULL };
     let mut ways = ways::all().await;
-    // `-- --only unsigned --size 1024` keeps the ways with this in their name, and one size: for a profiler.
+    // `-- --only "binary unsigned" --size 1024` keeps the ways with this in their name, and one size: for a profiler.
     let option = |name: &str| std::env::args().skip_while(|arg| arg != name).nth(1);
     if let Some(name) = option("--only") {
-        ways.retain(|way| way.name == "plain" || way.name.contains(&name));
+        ways.retain(|way| way.name.contains(&name));
     }
     let size: Option<usize> = option("--size").and_then(|size| size.parse().ok());
     println!("\nrequests per second, and their ratio to plain (median of {} rounds)\n", plan.rounds);

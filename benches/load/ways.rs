@@ -1,11 +1,12 @@
 //! The ways to carry a request: hyper's client to an axum server that echoes, with different things between.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
 
 use axum::{Router, routing::post};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioIo},
@@ -56,8 +57,13 @@ fn connector() -> HttpConnector {
 }
 
 /// Serves connections, each after `accept` has made something of it.
-async fn serve<A, F, I>(app: Router, accept: A) -> SocketAddr
+async fn serve<S, R, A, F, I>(app: S, accept: A) -> SocketAddr
 where
+    S: Service<Request<Incoming>, Response = Response<R>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
     A: Fn(TcpStream) -> F + Send + 'static,
     F: Future<Output = I> + Send + 'static,
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
@@ -110,8 +116,7 @@ async fn sealed(name: &'static str, encoding: Encoding, signatures: Signatures) 
     let (server, client) = (Identity::generate(), Identity::generate());
     let (server_id, client_id) = (server.node_id(), client.node_id());
     let config = Config::new(server, Pinned::new([client_id])).signatures(signatures);
-    let app = Router::new().fallback_service(UnsealLayer::new(config).layer(echo()));
-    let address = serve(app, std::future::ready).await;
+    let address = serve(UnsealLayer::new(config).layer(echo()), std::future::ready).await;
     let config = Config::new(client, Pinned::new([server_id])).signatures(signatures).encoding(encoding);
     let client = Client::builder(TokioExecutor::new()).build(connector());
     way(name, "http", address, SealLayer::new(config).layer(client))

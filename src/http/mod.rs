@@ -112,9 +112,8 @@ impl Content {
     }
 }
 
-/// Writes down in the present span whom a request is with.
-fn note_session(session: crate::trust::SessionId, peer: crate::NodeId) {
-    let span = tracing::Span::current();
+/// Writes down in its span whom a request is with. The present span may be somebody else's, where ours is off.
+fn note_session(span: &tracing::Span, session: crate::trust::SessionId, peer: crate::NodeId) {
     span.record("session", tracing::field::display(session));
     span.record("peer", tracing::field::display(peer));
 }

@@ -25,4 +25,5 @@ mod retry;
 mod rules;
 mod streaming;
 mod times;
+mod traces;
 mod trust;

@@ -36,6 +36,7 @@ pub(super) async fn exchange<S, B, R>(
     shared: Arc<Shared>,
     mut below: Below<S>,
     request: Request<B>,
+    span: tracing::Span,
 ) -> Result<Response<OpenBody<R>>>
 where
     S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone + Send + 'static,
@@ -69,7 +70,7 @@ where
                 shared.sessions.renewed(&inner.place, handshake).await?
             }
         };
-        note_session(session.id(), session.peer());
+        note_session(&span, session.id(), session.peer());
         let last = if whole { Final::Yes } else { Final::No };
         let limits = options.config.bounds();
         let sent = session.request(plaintext, last, limits.request, true, &mut rng(), now());

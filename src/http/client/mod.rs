@@ -159,7 +159,7 @@ where
             return plain(shared, below, request).boxed();
         }
         let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::SEAL_SPAN, session = Empty, peer = Empty);
-        exchange::exchange(shared, below, request).instrument(span).boxed()
+        exchange::exchange(shared, below, request, span.clone()).instrument(span).boxed()
     }
 }
 

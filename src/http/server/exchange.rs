@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
+use tracing::Span;
 
 use super::{Options, Shared};
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
         source::Source,
     },
     protocol::{Final, Offered, Plaintext, Sealer, Subject},
+    trust::Verified,
 };
 
 pub(super) async fn serve<S, B, R>(
@@ -30,6 +32,7 @@ pub(super) async fn serve<S, B, R>(
     mut inner: S,
     request: Request<B>,
     encoding: Encoding,
+    span: &Span,
 ) -> std::result::Result<Response<SealBody<R>>, S::Error>
 where
     S: Service<Request<OpenBody<B>>, Response = Response<R>>,
@@ -42,6 +45,7 @@ where
         Ok(exchange) => exchange,
         Err((error, subject)) => return Ok(shared.refuse(error, subject.as_ref())),
     };
+    note_session(span, exchange.caller.session(), exchange.caller.node_id());
     let response = inner.call(exchange.request).await?;
     let sealed = seal(response, exchange.response, encoding, exchange.failure).await;
     Ok(sealed.unwrap_or_else(|error| shared.refuse(error, Some(&exchange.subject))))
@@ -50,6 +54,7 @@ where
 /// A request that is to be served now.
 struct Exchange<B> {
     request: Request<OpenBody<B>>,
+    caller: Verified,
     response: Sealer,
     subject: Subject,
     failure: Arc<Failure>,
@@ -98,7 +103,6 @@ where
     let budget = Budget::new(limits.body, &content)?;
     let uri = inner_uri(options, &head, &outer.uri)?;
     let claimed = offered.claim(true, &mut rng(), now())?;
-    note_session(claimed.caller.session(), claimed.caller.node_id());
 
     let failure = Arc::new(Failure::new(options.config.clone(), false));
     let rest = claimed.rest.map(|opener| {
@@ -113,7 +117,7 @@ where
     *request.extensions_mut() = outer.extensions;
     request.extensions_mut().insert(claimed.caller);
     request.extensions_mut().insert(head.scheme);
-    Ok(Exchange { request, response: claimed.response, subject, failure })
+    Ok(Exchange { request, caller: claimed.caller, response: claimed.response, subject, failure })
 }
 
 /// The inner path, less the stripped prefix, which must be the outer path byte for byte.

@@ -22,7 +22,7 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower_layer::Layer;
 use tower_service::Service;
-use tracing::{Instrument as _, field::Empty};
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     BoxError, Content, Rejection,
@@ -188,7 +188,7 @@ where
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
         let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::UNSEAL_SPAN, session = Empty, peer = Empty);
-        serve(self.shared.clone(), ready, request).instrument(span).boxed()
+        serve(self.shared.clone(), ready, request, span.clone()).instrument(span).boxed()
     }
 }
 
@@ -196,6 +196,7 @@ async fn serve<S, B, R>(
     shared: Arc<Shared>,
     mut inner: S,
     mut request: Request<B>,
+    span: Span,
 ) -> std::result::Result<Response<SealBody<R>>, S::Error>
 where
     S: Service<Request<OpenBody<B>>, Response = Response<R>>,
@@ -217,8 +218,8 @@ where
         Some(Content::Handshake | Content::Records(_)) if request.method() != Method::POST => {
             shared.refuse(Error::malformed("a sealed request is a POST"), None)
         }
-        Some(Content::Handshake) => shared.handshake(request.into_body()).await,
-        Some(Content::Records(encoding)) => exchange::serve(&shared, inner, request, encoding).await?,
+        Some(Content::Handshake) => shared.handshake(request.into_body(), &span).await,
+        Some(Content::Records(encoding)) => exchange::serve(&shared, inner, request, encoding, &span).await?,
         _ => match options.cors.as_ref().and_then(|cors| cors.preflight(&request)) {
             Some(preflight) => return Ok(preflight.map(|()| SealBody::whole(bytes::Bytes::new()))),
             None if options.config.accepts_plaintext() => {
@@ -239,7 +240,7 @@ where
 }
 
 impl Shared {
-    async fn handshake<B, R>(&self, body: B) -> Response<SealBody<R>>
+    async fn handshake<B, R>(&self, body: B, span: &Span) -> Response<SealBody<R>>
     where
         B: Body,
         B::Error: Into<BoxError>,
@@ -257,7 +258,7 @@ impl Shared {
                     session = %session.id(), peer = %session.peer(), suite = session.suite().as_str(),
                     "session made, not confirmed yet"
                 );
-                note_session(session.id(), session.peer());
+                note_session(span, session.id(), session.peer());
                 self.responder.admit(session);
                 self.keep_sweeping();
                 let mut response = Response::new(SealBody::whole(reply));

@@ -1,0 +1,1 @@
+//! JSON-RPC over tower, sealed message by message.
