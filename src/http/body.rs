@@ -43,8 +43,9 @@ enum SealKind<B> {
 pub(super) struct Sealing<B> {
     pub(super) source: Source<B>,
     pub(super) sealer: Sealer,
-    /// In a response: where the request says that it was bad after all. Then the response ends without FINAL.
-    pub(super) failure: Arc<Failure>,
+    /// In a response: where the request, if it goes on, says that it was bad after all. Then the response ends
+    /// without FINAL.
+    pub(super) failure: Option<Arc<Failure>>,
 }
 
 impl<B> SealBody<B> {
@@ -112,7 +113,8 @@ where
     };
     let Sealing { source, sealer, failure } = &mut **sealing;
     let piece = ready!(source.poll_piece(cx, PIECE)).transpose();
-    let record = match failure.get().map_or(piece, |error| Err(error.clone())) {
+    let failed = failure.as_ref().and_then(|failure| failure.get());
+    let record = match failed.map_or(piece, |error| Err(error.clone())) {
         Ok(piece) => {
             let last = if source.is_ended() { Final::Yes } else { Final::No };
             sealer.seal(&piece.unwrap_or_default()[..], last, now()).map(|record| (record, last))
@@ -146,7 +148,8 @@ pub(super) struct Opening<B> {
     pub(super) frames: Frames<B>,
     pub(super) opener: Opener,
     pub(super) budget: Budget,
-    pub(super) failure: Arc<Failure>,
+    /// Where to say that the stream failed.
+    pub(super) failure: Option<Arc<Failure>>,
 }
 
 /// Whether a stream failed: a server asks before it answers.
@@ -227,7 +230,9 @@ where
                 };
                 let content = ready!(opening.poll_content(cx));
                 if let Some(Err(error)) = &content {
-                    opening.failure.set(error);
+                    if let Some(failure) = &opening.failure {
+                        failure.set(error);
+                    }
                 }
                 if !matches!(content, Some(Ok(_))) || opening.is_over() {
                     *rest = None;
@@ -273,7 +278,7 @@ where
             .and_then(|opened| self.budget.spend(opened.plaintext.len()).map(|()| opened.plaintext));
             match content {
                 Ok(content) if content.is_empty() => {}
-                content => return Poll::Ready(Some(content.map(bytes::BytesMut::freeze))),
+                content => return Poll::Ready(Some(content)),
             }
         }
     }

@@ -27,7 +27,7 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     /// `scheme://authority`, in lower case.
-    pub(super) origin: Arc<str>,
+    pub(super) origin: String,
     pub(super) audience: Option<NodeId>,
 }
 
@@ -57,7 +57,8 @@ impl Sessions {
 
     /// The session that takes a stream now, if there is one and its renewal is not due.
     pub(super) fn ready(&self, place: &Place) -> Option<Arc<Session>> {
-        lock(&self.slots).get(place)?.usable()
+        let now = now();
+        lock(&self.slots).get(place)?.usable(now)
     }
 
     /// A new session. `handshake` makes it, if nobody is at it already; else it is dropped before the wait.
@@ -73,7 +74,7 @@ impl Sessions {
             let mut slots = lock(&self.slots);
             let slot = slots.get_or_insert_mut(place.clone(), Slot::default);
             // It may have come just now.
-            if let Some(session) = slot.usable() {
+            if let Some(session) = slot.usable(now()) {
                 return Ok(session);
             }
             let old = slot.old();
@@ -139,9 +140,9 @@ fn lock(slots: &Slots) -> MutexGuard<'_, LruCache<Place, Slot>> {
 }
 
 impl Slot {
-    fn usable(&self) -> Option<Arc<Session>> {
-        let fresh = self.ready.as_ref().filter(|session| !session.is_stale(now()));
-        let paused = self.renew_after.is_some_and(|after| now() < after);
+    fn usable(&self, now: Instant) -> Option<Arc<Session>> {
+        let fresh = self.ready.as_ref().filter(|session| !session.is_stale(now));
+        let paused = self.renew_after.is_some_and(|after| now < after);
         fresh.cloned().or_else(|| self.old().filter(|_| paused))
     }
 
@@ -154,13 +155,18 @@ impl Slot {
 
 impl Place {
     pub(super) fn new(config: &Config, scheme: &str, authority: &str) -> Self {
-        let origin: Arc<str> = format!("{scheme}://{authority}").to_ascii_lowercase().into();
+        let mut origin = String::with_capacity(scheme.len() + 3 + authority.len());
+        origin.extend([scheme, "://", authority]);
+        origin.make_ascii_lowercase();
         Place { audience: config.trust().expects(Some(&origin)), origin }
     }
 }
 
 /// The outer URI: that of the request, without its query.
 pub(super) fn without_query(uri: &Uri) -> Uri {
+    if uri.query().is_none() && !uri.path().is_empty() {
+        return uri.clone();
+    }
     let mut parts = uri.clone().into_parts();
     let path = parts.path_and_query.as_ref().map_or("/", |path| path.path());
     // A path that was valid with a query is so without.

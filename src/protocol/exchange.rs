@@ -87,7 +87,7 @@ impl Awaiting {
         {
             return Err(Error::malformed("the response of another request"));
         }
-        let stream = Stream::response(self.session.clone(), opening, self.first.clone(), now);
+        let stream = Stream::response(self.session.clone(), opening, Some(self.first.clone()), now);
         let mut opener = Opener::new(stream)?;
         let opened = opener.open(record, now)?;
         Ok((opened, opener))
@@ -101,8 +101,7 @@ impl Awaiting {
     pub fn refused(&self, message: &[u8]) -> Error {
         match Refusal::parse(message) {
             Ok(refusal) => {
-                let subject =
-                    Subject { session: self.session.id(), stream: self.stream, hash: self.first.hash() };
+                let subject = Subject::sent(self.session.id(), self.stream, self.first.hash());
                 let signed =
                     refusal.is_signed_by(&self.session.agreed.verifier, self.session.peer(), &subject);
                 Error::Refused { code: refusal.code, signed }
@@ -134,26 +133,28 @@ pub struct Offered {
     last: Final,
     opener: Opener,
     opening: Opening,
-    first: FirstRecord,
+    first: Option<FirstRecord>,
     session: Arc<Session>,
     encoding: Encoding,
 }
 
 impl Offered {
-    pub(super) fn open(session: Arc<Session>, record: Record, now: Instant) -> Result<Self> {
+    /// The subject is for errors from here on. A record that fails is as it was.
+    pub(super) fn open(session: Arc<Session>, record: &mut Record, now: Instant) -> Result<(Self, Subject)> {
         session.check_new_stream(now)?;
         let opening = record.opening.ok_or(Error::malformed("a request without an opening"))?;
         let Some(deadline @ 1..) = opening.deadline else {
             return Err(Error::malformed("a request without a deadline, or with one of 0"));
         };
         check_deadline(&session, deadline, now)?;
-        let encoding = record.encoding();
+        let (encoding, nonce) = (record.encoding(), record.nonce);
         let stream = Stream::request(session.clone(), opening, now);
         // Kept for the response's signature, since the ciphertext is decrypted in place.
-        let first = FirstRecord::received(&stream, &record);
+        let first = FirstRecord::received(&stream, record);
         let mut opener = Opener::new(stream)?;
-        let Opened { plaintext, last } = opener.open(record, now)?;
-        Ok(Offered { plaintext: plaintext.freeze(), last, opener, opening, first, session, encoding })
+        let (Opened { plaintext, last }, whole) = opener.open_in_place(record, now)?;
+        let subject = Subject::opened(Stream::request(session.clone(), opening, now), nonce, whole);
+        Ok((Offered { plaintext, last, opener, opening, first, session, encoding }, subject))
     }
 
     /// What the first record said.
@@ -183,7 +184,7 @@ impl Offered {
         let opening = Opening { salt, deadline: None, ..self.opening };
         let not_confirmed = Error::new(Code::InvalidSignature, "the session has not been confirmed");
         let caller = self.session.verified().ok_or(not_confirmed)?;
-        let stream = Stream::response(self.session, opening, Arc::new(self.first), now);
+        let stream = Stream::response(self.session, opening, self.first.map(Arc::new), now);
         Ok(Claimed {
             plaintext: self.plaintext,
             rest: (self.last == Final::No).then_some(self.opener),

@@ -45,30 +45,38 @@ pub(crate) enum Direction {
 
 /// The secrets of a session, wiped on drop.
 pub(super) struct SessionKeys {
-    pub(super) directions: [Secret; 2],
+    /// `dir_0` and `dir_1`, ready to expand: that is done for every stream.
+    directions: [Expander; 2],
     pub(super) exporter: Secret,
 }
 
 impl SessionKeys {
     /// From the final transcript hash and what the two sides agreed on.
     pub(super) fn derive(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Result<Self> {
-        let prk = prk(th, x25519, kem, psk);
-        let prk = Expander::new(&prk);
+        let (_, prk) = prk(th, x25519, kem, psk);
+        let direction = |label| Ok(Expander::new(&*expand(&prk, &[label])?));
         Ok(SessionKeys {
-            directions: [expand(&prk, &[INITIATOR])?, expand(&prk, &[RESPONDER])?],
+            directions: [direction(INITIATOR)?, direction(RESPONDER)?],
             exporter: expand(&prk, &[EXPORTER])?,
         })
     }
 
-    /// `K_0` of a stream. `opening` is empty for stream 0.
-    pub(super) fn stream(&self, direction: Direction, id: u64, opening: &[u8]) -> Result<Secret> {
-        let secret = Expander::new(&self.directions[direction as usize]);
-        let base = expand(&secret, &[STREAM, &id.to_be_bytes()])?;
-        Ok(if id == 0 { base } else { suite::hash::extract(opening, &*base) })
+    /// The first epoch of a stream. `opening` is empty for stream 0.
+    pub(super) fn stream(
+        &self,
+        suite: SuiteId,
+        direction: Direction,
+        id: u64,
+        opening: &[u8],
+    ) -> Result<Epoch> {
+        let base = expand(&self.directions[direction as usize], &[STREAM, &id.to_be_bytes()])?;
+        let (secret, expander) =
+            if id == 0 { with_expander(base) } else { suite::hash::extract(opening, &*base) };
+        Epoch::new(suite, secret, &expander)
     }
 }
 
-pub(super) fn prk(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Secret {
+pub(super) fn prk(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> (Secret, Expander) {
     let mut ikm = Zeroizing::new(Vec::with_capacity(32 + kem.len() + psk.len()));
     ikm.extend_from_slice(&**x25519);
     ikm.extend_from_slice(kem);
@@ -85,9 +93,9 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    pub(super) fn new(suite: SuiteId, secret: Secret) -> Result<Self> {
-        let expander = Expander::new(&secret);
-        let key = expand(&expander, &[KEY])?;
+    /// From `K_n`, and the expander that is keyed with it.
+    fn new(suite: SuiteId, secret: Secret, expander: &Expander) -> Result<Self> {
+        let key = expand(expander, &[KEY])?;
         let mut iv = [0; NONCE];
         expander.expand(&[IV], &mut iv)?;
         Ok(Epoch { suite, aead: suite.expand(&key), iv, secret })
@@ -95,7 +103,8 @@ impl Epoch {
 
     /// `K_(n+1)`, from which `K_n` cannot be computed.
     pub(super) fn next(&self) -> Result<Self> {
-        Epoch::new(self.suite, expand(&Expander::new(&self.secret), &[REKEY])?)
+        let (secret, expander) = with_expander(expand(&Expander::new(&self.secret), &[REKEY])?);
+        Epoch::new(self.suite, secret, &expander)
     }
 
     pub(super) fn seal(&self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
@@ -111,15 +120,36 @@ impl Epoch {
     }
 }
 
+fn with_expander(secret: Secret) -> (Secret, Expander) {
+    let expander = Expander::new(&secret);
+    (secret, expander)
+}
+
 fn expand(secret: &Expander, info: &[&[u8]]) -> Result<Secret> {
     let mut out = Zeroizing::new([0; 32]);
     secret.expand(info, &mut *out)?;
     Ok(out)
 }
 
+/// For the test vectors.
+#[cfg(test)]
+impl SessionKeys {
+    /// `dir_0` and `dir_1`, which are not kept as such.
+    pub(super) fn directions(prk: &Expander) -> [Secret; 2] {
+        [INITIATOR, RESPONDER].map(|label| expand(prk, &[label]).unwrap())
+    }
+
+    /// The base of stream 1 in each direction, and the exporter.
+    pub(super) fn reveal(&self) -> [Secret; 3] {
+        let base = |direction| expand(direction, &[STREAM, &1_u64.to_be_bytes()]).unwrap();
+        let [initiator, responder] = &self.directions;
+        [base(initiator), base(responder), self.exporter.clone()]
+    }
+}
+
 #[cfg(test)]
 impl Epoch {
-    /// `K_n`, `key_n` and `iv_n`, for the test vectors.
+    /// `K_n`, `key_n` and `iv_n`.
     pub(super) fn reveal(&self) -> (Secret, Secret, [u8; NONCE]) {
         (self.secret.clone(), expand(&Expander::new(&self.secret), &[KEY]).unwrap(), self.iv)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     config::Encoding,
@@ -160,6 +160,24 @@ impl Record {
 
     pub(super) fn ciphertext(&self) -> &[u8] {
         self.body.get(self.ciphertext_at..).unwrap_or_default()
+    }
+
+    /// Siblings of 32 bytes each, from the leaf up.
+    pub(super) fn siblings(&self) -> &[u8] {
+        self.body.get(self.siblings.clone()).unwrap_or_default()
+    }
+
+    /// What is to be decrypted in place, and the tag behind it.
+    pub(super) fn text_and_tag(&mut self) -> Option<(&mut [u8], &[u8; TAG])> {
+        let (text, tag) = self.body.get_mut(self.ciphertext_at..)?.split_last_chunk_mut()?;
+        Some((text, tag))
+    }
+
+    /// What has been decrypted, in the buffer in which it came.
+    pub(super) fn take_text(&mut self) -> Bytes {
+        let mut body = std::mem::take(&mut self.body).freeze();
+        body.truncate(body.len().saturating_sub(TAG));
+        body.split_off(self.ciphertext_at.min(body.len()))
     }
 
     /// The encoding that it came in; a response is in that of its request.

@@ -1,5 +1,7 @@
 //! Errors as messages (PROTOCOL section 9).
 
+use std::fmt;
+
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{
@@ -9,7 +11,8 @@ use super::{
         text_field,
     },
     keys,
-    record::Record,
+    record::{Nonce, Record},
+    stream::Stream,
     transcript::Transcript,
 };
 use crate::{
@@ -23,32 +26,73 @@ use crate::{
 pub const MAX_ERROR: usize = 16 << 10;
 
 /// The request that an error is about: a stream whose first record could be parsed.
-#[derive(Clone, Copy, Debug)]
 pub struct Subject {
     pub(super) session: SessionId,
     pub(super) stream: u64,
-    /// SHA-256 of nonce and ciphertext of the first record.
-    pub(super) hash: [u8; 32],
+    first: First,
+}
+
+/// The first record of a request, which has to be hashed if there is an error about it.
+enum First {
+    /// SHA-256 of nonce and ciphertext.
+    Hash([u8; 32]),
+    /// One that has been opened. Sealed again it is what it was; so all the requests that go well cost no hash.
+    Opened { stream: Stream, nonce: Nonce, text: Bytes },
 }
 
 impl Subject {
-    /// Of a record that begins a request. It has to be taken before the record is opened.
+    /// Of a record that begins a request, and has not been opened.
     pub(super) fn of(record: &Record) -> Option<Self> {
         record.opening.map(|opening| Subject {
             session: opening.session,
             stream: opening.stream,
-            hash: sha256(&[&record.nonce.0, record.ciphertext()]),
+            first: First::Hash(sha256(&[&record.nonce.0, record.ciphertext()])),
         })
     }
 
-    fn signed_bytes(&self, code: &str, node_id: NodeId) -> Vec<u8> {
-        Transcript::new(keys::REJECT)
+    /// Of a request that was sent.
+    pub(super) fn sent(session: SessionId, stream: u64, hash: [u8; 32]) -> Self {
+        Subject { session, stream, first: First::Hash(hash) }
+    }
+
+    /// Of a record that has been opened. `text` is what was under its seal.
+    pub(super) fn opened(stream: Stream, nonce: Nonce, text: Bytes) -> Self {
+        Subject {
+            session: stream.session.id(),
+            stream: stream.id(),
+            first: First::Opened { stream, nonce, text },
+        }
+    }
+
+    /// SHA-256 of nonce and ciphertext of the first record.
+    pub(super) fn hash(&self) -> Result<[u8; 32]> {
+        match &self.first {
+            First::Hash(hash) => Ok(*hash),
+            First::Opened { stream, nonce, text } => {
+                let mut text = BytesMut::from(&text[..]);
+                let tag = stream.seal_again(*nonce, &mut text)?;
+                Ok(sha256(&[&nonce.0, &text, &tag]))
+            }
+        }
+    }
+
+    fn signed_bytes(&self, code: &str, node_id: NodeId) -> Result<Vec<u8>> {
+        Ok(Transcript::new(keys::REJECT)
             .lp(code.as_bytes())
             .lp(self.session.as_bytes())
             .u64(self.stream)
-            .lp(&self.hash)
+            .lp(&self.hash()?)
             .lp(node_id.as_bytes())
-            .bytes()
+            .bytes())
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject")
+            .field("session", &self.session)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
     }
 }
 
@@ -59,15 +103,23 @@ pub(super) fn write(error: &Error, subject: Option<(&Subject, &Identity)>) -> By
     out.put_slice(b"{\"type\":\"error\"");
     text_field(&mut out, "code", code);
     text_field(&mut out, "message", &error.to_string());
-    if let Some((subject, identity)) = subject {
+    if let Some((subject, identity)) = subject
+        && let Ok(signed_bytes) = subject.signed_bytes(code, identity.node_id())
+    {
         let node_id = identity.node_id();
         hex_field(&mut out, "session", subject.session.as_bytes());
         integer_field(&mut out, "stream", subject.stream);
         hex_field(&mut out, "node_id", node_id.as_bytes());
-        hex_field(&mut out, "signature", &identity.sign(&subject.signed_bytes(code, node_id)).0);
+        hex_field(&mut out, "signature", &identity.sign(&signed_bytes).0);
     }
     out.put_u8(b'}');
     out.freeze()
+}
+
+/// The message for `error` that ends a duplex connection, where errors are not signed.
+#[must_use]
+pub fn error_message(error: &Error) -> Bytes {
+    write(error, None)
 }
 
 /// An error that came from the far side, or from anybody in between.
@@ -107,7 +159,9 @@ impl Refusal {
             return false;
         };
         (*session, *stream, *node_id) == (subject.session, subject.stream, node)
-            && verifier.verify(&subject.signed_bytes(self.code.as_str(), node), &signature.0).is_ok()
+            && subject
+                .signed_bytes(self.code.as_str(), node)
+                .is_ok_and(|signed_bytes| verifier.verify(&signed_bytes, &signature.0).is_ok())
     }
 }
 

@@ -21,7 +21,6 @@ use super::{
 use crate::{
     config::Config,
     error::{Code, Error, Result},
-    trust::SessionId,
 };
 
 /// How long a hello is remembered.
@@ -92,16 +91,16 @@ impl Responder {
     /// Opens a request's first record. Before it is [claimed](Offered::claim), its path is to be compared.
     ///
     /// Errors: those of section 9, with the subject that a signed error is about.
-    pub fn open(&self, record: Record, now: Instant) -> Result<(Offered, Subject), (Error, Option<Subject>)> {
-        let Some(subject) = Subject::of(&record) else {
-            return Err((Error::malformed("a request without an opening"), None));
-        };
-        self.find_and_open(subject.session, record, now)
-            .map(|offered| (offered, subject))
-            .map_err(|error| (error, Some(subject)))
+    pub fn open(
+        &self,
+        mut record: Record,
+        now: Instant,
+    ) -> Result<(Offered, Subject), (Error, Option<Subject>)> {
+        self.find_and_open(&mut record, now).map_err(|error| (error, Subject::of(&record)))
     }
 
-    fn find_and_open(&self, id: SessionId, record: Record, now: Instant) -> Result<Offered> {
+    fn find_and_open(&self, record: &mut Record, now: Instant) -> Result<(Offered, Subject)> {
+        let id = record.opening.ok_or(Error::malformed("a request without an opening"))?.session;
         const UNKNOWN: Error =
             Error::new(Code::UnknownSession, "no such session: it never was, or it has ended");
         let session = self.sessions().find(&id).ok_or(UNKNOWN)?;
@@ -110,10 +109,10 @@ impl Responder {
             self.sessions().remove(&id);
             return Err(UNKNOWN);
         }
-        let offered = Offered::open(session.clone(), record, now)?;
+        let opened = Offered::open(session.clone(), record, now)?;
         // Only now, so that forgeries neither keep a session alive nor choose which one goes.
         self.sessions().used(&session);
-        Ok(offered)
+        Ok(opened)
     }
 
     /// The message that tells the peer of `error`, counted; signed where there is a subject.

@@ -19,9 +19,10 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// HKDF-Extract: HMAC-SHA256 keyed with `salt` over `ikm`.
-pub(crate) fn extract(salt: &[u8], ikm: &[u8]) -> Secret {
-    Zeroizing::new(Hkdf::<Sha256>::extract(Some(salt), ikm).0.into())
+/// HKDF-Extract: HMAC-SHA256 keyed with `salt` over `ikm`. The expander is keyed with what comes out.
+pub(crate) fn extract(salt: &[u8], ikm: &[u8]) -> (Secret, Expander) {
+    let (secret, hkdf) = Hkdf::<Sha256>::extract(Some(salt), ikm);
+    (Zeroizing::new(secret.into()), Expander(Some(hkdf)))
 }
 
 /// HKDF-Expand, keyed once for several outputs. Wiped on drop.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request, uri::Scheme};
+use ::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request, uri::Scheme,
+};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body::Body;
@@ -67,7 +69,8 @@ where
             None => {
                 let own = below.split();
                 let handshake = || handshake(options.config.clone(), &options.copied, own, &inner);
-                shared.sessions.renewed(&inner.place, handshake).await?
+                // Boxed, here and below, is what happens seldom: the future of a plain request stays small.
+                Box::pin(shared.sessions.renewed(&inner.place, handshake)).await?
             }
         };
         note_session(&span, session.id(), session.peer());
@@ -83,11 +86,8 @@ where
             }
             sent => sent?,
         };
-        let records = rest.take().zip(sent.rest).map(|(source, sealer)| Sealing {
-            source,
-            sealer,
-            failure: Arc::new(Failure::new(options.config.clone(), true)),
-        });
+        let records =
+            rest.take().zip(sent.rest).map(|(source, sealer)| Sealing { source, sealer, failure: None });
         let outer = Outer { options, inner: &mut inner, session: &session, awaiting: &sent.response };
         match outer.send(&mut below, sent.bytes, records, whole).await {
             Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
@@ -164,6 +164,8 @@ where
 /// A `POST` to the inner URL without its query.
 fn outer_request(parts: &request::Parts, content: Content, copied: &[HeaderName]) -> Request<()> {
     let mut request = Request::new(());
+    // With room for those that the transport adds.
+    *request.headers_mut() = HeaderMap::with_capacity(6);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = without_query(&parts.uri);
     *request.version_mut() = parts.version;
@@ -185,8 +187,7 @@ impl Inner {
     fn encode(&self) -> Result<Plaintext> {
         let content: usize = self.at_hand.iter().map(Bytes::len).sum();
         let mut plaintext = Plaintext::with_capacity(content + 1024);
-        let mut pieces = self.at_hand.clone();
-        message::encode_request(&self.parts, &Scheme::HTTP, &mut pieces, plaintext.buffer())?;
+        message::encode_request(&self.parts, &Scheme::HTTP, &self.at_hand, plaintext.buffer())?;
         Ok(plaintext)
     }
 
@@ -230,7 +231,7 @@ impl Outer<'_> {
             let (response, twice) = match below.call(first).await {
                 // The connection broke before there was an answer. The same bytes are served at most once.
                 Err(Error::Transport(_)) if whole => {
-                    (below.call(self.request(SealBody::whole(bytes))).await?, true)
+                    (Box::pin(below.call(self.request(SealBody::whole(bytes)))).await?, true)
                 }
                 response => (response?, false),
             };
@@ -244,7 +245,10 @@ impl Outer<'_> {
         let mut request = outer_request(&self.inner.parts, content, &self.options.copied).map(|()| body);
         *request.extensions_mut() = self.inner.parts.extensions.clone();
         let headers = request.headers_mut();
-        if let Ok(session) = HeaderValue::from_str(&self.session.id().to_string()) {
+        let mut session = [0; 32];
+        if const_hex::encode_to_slice(self.session.id().as_bytes(), &mut session).is_ok()
+            && let Ok(session) = HeaderValue::from_bytes(&session)
+        {
             headers.insert(SEAL_SESSION, session);
         }
         request
@@ -262,13 +266,15 @@ impl Outer<'_> {
                 let opened = self.open_records(outer, body, encoding).await;
                 opened.inspect_err(|error| count(telemetry, error))
             }
-            Some(Content::Error) => Err(match self.awaiting.refused(&collect(body, MAX_ERROR).await?) {
-                // One copy was taken, and the answer to it is lost.
-                Error::Refused { code: Code::Replayed | Code::Expired, signed: true } if twice => {
-                    Error::OutcomeUnknown
-                }
-                error => error,
-            }),
+            Some(Content::Error) => {
+                Err(match self.awaiting.refused(&Box::pin(collect(body, MAX_ERROR)).await?) {
+                    // One copy was taken, and the answer to it is lost.
+                    Error::Refused { code: Code::Replayed | Code::Expired, signed: true } if twice => {
+                        Error::OutcomeUnknown
+                    }
+                    error => error,
+                })
+            }
             _ => Err(Error::Unsealed { status: outer.status.as_u16() }),
         }
     }
@@ -288,14 +294,13 @@ impl Outer<'_> {
         let record = std::future::poll_fn(|cx| frames.poll_record(cx)).await;
         let record = record.unwrap_or(Err(Error::new(Code::Truncated, "a response without a record")))?;
         let (opened, opener) = self.awaiting.open(record, now())?;
-        let (status, headers, content) = message::decode_response(&opened.plaintext.freeze(), limits.head)?;
-        let opening = Opening {
-            frames,
-            opener,
-            budget: Budget::new(limits.body, &content)?,
-            failure: Arc::new(Failure::new(self.options.config.clone(), true)),
-        };
-        let rest = (!opening.is_over()).then_some(opening);
+        let (status, headers, content) = message::decode_response(&opened.plaintext, limits.head)?;
+        let budget = Budget::new(limits.body, &content)?;
+        let is_over = opener.is_finished() && frames.is_at_end();
+        let rest = (!is_over).then(|| {
+            let failure = Some(Arc::new(Failure::new(self.options.config.clone(), true)));
+            Opening { frames, opener, budget, failure }
+        });
         let mut response = Response::new(OpenBody::records(content, rest));
         *response.status_mut() = status;
         *response.headers_mut() = headers;

@@ -152,8 +152,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // The clone has not been polled ready, so it stays, and the ready one goes.
         let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone.clone());
-        let below = Below { ready: Some(ready), service: clone };
+        let below = Below { service: std::mem::replace(&mut self.inner, clone), is_ready: true };
         let shared = self.shared.clone();
         if shared.options.config.is_plaintext() {
             return plain(shared, below, request).boxed();
@@ -163,33 +162,33 @@ where
     }
 }
 
-/// The service below: one that is ready, for the first call, and one to be made ready for others.
+/// The service below: ready for the first call, and to be made so for others.
 struct Below<S> {
-    ready: Option<S>,
     service: S,
+    is_ready: bool,
 }
 
 impl<S: Clone> Below<S> {
     /// For the handshake. It takes the ready one along: under a limit of concurrency, who held that while
     /// waiting for a handshake, its own or that of another call, could wait for ever.
     fn split(&mut self) -> Self {
-        Below { ready: self.ready.take(), service: self.service.clone() }
+        let clone = self.service.clone();
+        Below {
+            service: std::mem::replace(&mut self.service, clone),
+            is_ready: std::mem::take(&mut self.is_ready),
+        }
     }
 
+    /// One that has been called is not kept ready: where readiness is a place in a queue, it was given back.
     async fn call<B, R>(&mut self, request: Request<SealBody<B>>) -> Result<Response<R>>
     where
         S: Service<Request<SealBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
     {
-        let mut service = match self.ready.take() {
-            Some(ready) => ready,
-            None => {
-                let mut service = self.service.clone();
-                std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(transport)?;
-                service
-            }
-        };
-        service.call(request).await.map_err(transport)
+        if !std::mem::take(&mut self.is_ready) {
+            std::future::poll_fn(|cx| self.service.poll_ready(cx)).await.map_err(transport)?;
+        }
+        self.service.call(request).await.map_err(transport)
     }
 }
 

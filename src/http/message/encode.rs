@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{Buf, BufMut, BytesMut};
+use bytes::{BufMut, BytesMut};
 use http::{
     HeaderMap, Method, StatusCode, Uri,
     header::HOST,
@@ -24,11 +24,11 @@ const BEHIND_CONTENT: usize = 1 + 16;
 /// # Errors
 ///
 /// `Misuse` for a request that no responder would take, as section 7 lists them (CONNECT, `*`, no
-/// authority, `..` in the path …). Then `out` is as it was, and nothing has been taken from `content`.
-pub(crate) fn encode_request<D: Buf>(
+/// authority, `..` in the path …). Then `out` is as it was.
+pub(crate) fn encode_request<D: AsRef<[u8]>>(
     parts: &Parts,
     default_scheme: &Scheme,
-    content: &mut [D],
+    content: &[D],
     out: &mut BytesMut,
 ) -> Result<()> {
     if parts.method == Method::CONNECT {
@@ -54,12 +54,11 @@ pub(crate) fn encode_request<D: Buf>(
 ///
 /// # Errors
 ///
-/// `Misuse` for a status below 200 or above 599. Then `out` is as it was, and nothing has been taken from
-/// `content`.
-pub(crate) fn encode_response<D: Buf>(
+/// `Misuse` for a status below 200 or above 599. Then `out` is as it was.
+pub(crate) fn encode_response<D: AsRef<[u8]>>(
     status: StatusCode,
     headers: &HeaderMap,
-    content: &mut [D],
+    content: &[D],
     out: &mut BytesMut,
 ) -> Result<()> {
     if !(200..=599).contains(&status.as_u16()) {
@@ -105,13 +104,13 @@ fn path(uri: &Uri) -> Result<Cow<'_, str>> {
     Ok(path)
 }
 
-fn content_len<D: Buf>(content: &[D]) -> Result<u64> {
-    let len = content.iter().fold(0, |len: u64, chunk| len.saturating_add(chunk.remaining() as u64));
+fn content_len<D: AsRef<[u8]>>(content: &[D]) -> Result<u64> {
+    let len = content.iter().fold(0, |len: u64, chunk| len.saturating_add(chunk.as_ref().len() as u64));
     if len > varint::MAX { Err(misuse("content above 2^62-1 bytes")) } else { Ok(len) }
 }
 
 /// Appends the header section, the content, and an empty trailer section.
-fn put_sections<D: Buf>(headers: &HeaderMap, content: &mut [D], content_len: u64, out: &mut BytesMut) {
+fn put_sections<D: AsRef<[u8]>>(headers: &HeaderMap, content: &[D], content_len: u64, out: &mut BytesMut) {
     let fields = Sealed::new(headers);
     let fields_len: usize = fields.lines().map(|(n, v)| varint::piece_len(n) + varint::piece_len(v)).sum();
     let lengths = varint::len(fields_len as u64) + varint::len(content_len);
@@ -124,7 +123,7 @@ fn put_sections<D: Buf>(headers: &HeaderMap, content: &mut [D], content_len: u64
     }
     varint::put(content_len, out);
     for chunk in content {
-        out.put(chunk);
+        out.put_slice(chunk.as_ref());
     }
     out.put_u8(0);
 }

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use bhttp::{Message, Mode};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts, uri::Scheme,
 };
@@ -50,13 +50,13 @@ fn parts(method: &str, uri: &str, fields: &[(&str, &str)]) -> Parts {
 
 fn seal(parts: &Parts, content: &[u8]) -> Result<Bytes> {
     let mut out = BytesMut::new();
-    encode_request(parts, &Scheme::HTTPS, &mut [content], &mut out)?;
+    encode_request(parts, &Scheme::HTTPS, &[content], &mut out)?;
     Ok(out.freeze())
 }
 
 fn seal_response(status: u16, headers: &HeaderMap, content: &[u8]) -> Result<Bytes> {
     let mut out = BytesMut::new();
-    encode_response(StatusCode::from_u16(status).unwrap(), headers, &mut [content], &mut out)?;
+    encode_response(StatusCode::from_u16(status).unwrap(), headers, &[content], &mut out)?;
     Ok(out.freeze())
 }
 
@@ -604,7 +604,7 @@ mod sealing {
         {
             let mut out = BytesMut::new();
             let request = parts("GET", "/", &[("host", "h")]);
-            encode_request::<Bytes>(&request, &default.parse().unwrap(), &mut [], &mut out).unwrap();
+            encode_request::<Bytes>(&request, &default.parse().unwrap(), &[], &mut out).unwrap();
             assert_eq!(open(&out.freeze()).unwrap().0.scheme, scheme);
         }
     }
@@ -631,15 +631,14 @@ mod sealing {
         ];
         for request in requests {
             let mut out = BytesMut::from("before");
-            let mut content = [Bytes::from_static(b"content")];
-            let error = encode_request(&request, &Scheme::HTTPS, &mut content, &mut out).unwrap_err();
+            let error = encode_request(&request, &Scheme::HTTPS, &[b"content"], &mut out).unwrap_err();
             assert!(matches!(error, Error::Misuse { .. }), "{request:?}");
-            assert_eq!((&out[..], &content[0][..]), (&b"before"[..], &b"content"[..]));
+            assert_eq!(out, "before");
         }
         let mut out = BytesMut::new();
         let ws = "ws".parse().unwrap();
         let request = parts("GET", "/", &[("host", "h")]);
-        assert!(encode_request::<&[u8]>(&request, &ws, &mut [], &mut out).is_err());
+        assert!(encode_request::<&[u8]>(&request, &ws, &[], &mut out).is_err());
         for status in [100, 101, 199, 600, 999] {
             let error = seal_response(status, &HeaderMap::new(), b"").unwrap_err();
             assert!(matches!(error, Error::Misuse { .. }), "{status}");
@@ -650,18 +649,17 @@ mod sealing {
     #[test]
     fn content_of_several_chunks_goes_behind_what_is_there() {
         let mut out = BytesMut::from("before");
-        let mut chunks = [b"con".chain(&b"te"[..]), b"".chain(&b""[..]), b"n".chain(&b"t"[..])];
-        encode_request(&parts("GET", "http://h/", &[]), &Scheme::HTTP, &mut chunks, &mut out).unwrap();
-        assert!(chunks.iter().all(|chunk| !chunk.has_remaining()));
+        let chunks = ["con", "te", "", "n", "t"];
+        encode_request(&parts("GET", "http://h/", &[]), &Scheme::HTTP, &chunks, &mut out).unwrap();
         let message = out.freeze().split_off(6);
         assert_eq!(open(&message).unwrap().1, "content");
 
         let mut out = BytesMut::new();
-        encode_response(StatusCode::OK, &HeaderMap::new(), &mut [&[0; 100_000][..]], &mut out).unwrap();
+        encode_response(StatusCode::OK, &HeaderMap::new(), &[[0; 100_000]], &mut out).unwrap();
         assert!(out.capacity() >= out.len() + 16, "no room for the tag");
 
         let mut out = BytesMut::new();
-        encode_response::<Bytes>(StatusCode::NO_CONTENT, &HeaderMap::new(), &mut [], &mut out).unwrap();
+        encode_response::<Bytes>(StatusCode::NO_CONTENT, &HeaderMap::new(), &[], &mut out).unwrap();
         assert_eq!(out, hex("0140cc000000"));
     }
 }
@@ -762,8 +760,8 @@ proptest! {
             request.headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
         }
         let mut out = BytesMut::new();
-        let mut chunks: Vec<&[u8]> = content.iter().map(Vec::as_slice).collect();
-        encode_request(&request, &Scheme::HTTPS, &mut chunks, &mut out).unwrap();
+        let chunks: Vec<&[u8]> = content.iter().map(Vec::as_slice).collect();
+        encode_request(&request, &Scheme::HTTPS, &chunks, &mut out).unwrap();
         let sealed = out.freeze();
 
         let theirs = bhttp_read(&sealed).unwrap();

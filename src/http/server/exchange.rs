@@ -41,14 +41,14 @@ where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    let exchange = match open(shared, request, encoding).await {
-        Ok(exchange) => exchange,
+    let (exchange, subject) = match open(shared, request, encoding).await {
+        Ok(opened) => opened,
         Err((error, subject)) => return Ok(shared.refuse(error, subject.as_ref())),
     };
     note_session(span, exchange.caller.session(), exchange.caller.node_id());
     let response = inner.call(exchange.request).await?;
     let sealed = seal(response, exchange.response, encoding, exchange.failure).await;
-    Ok(sealed.unwrap_or_else(|error| shared.refuse(error, Some(&exchange.subject))))
+    Ok(sealed.unwrap_or_else(|error| shared.refuse(error, Some(&subject))))
 }
 
 /// A request that is to be served now.
@@ -56,8 +56,8 @@ struct Exchange<B> {
     request: Request<OpenBody<B>>,
     caller: Verified,
     response: Sealer,
-    subject: Subject,
-    failure: Arc<Failure>,
+    /// Where more records are to come.
+    failure: Option<Arc<Failure>>,
 }
 
 /// Reads, opens, compares, claims, in this order.
@@ -65,7 +65,7 @@ async fn open<B>(
     shared: &Shared,
     request: Request<B>,
     encoding: Encoding,
-) -> Result<Exchange<B>, (Error, Option<Subject>)>
+) -> Result<(Exchange<B>, Subject), (Error, Option<Subject>)>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -79,7 +79,10 @@ where
         .unwrap_or(Err(Error::new(Code::Truncated, "a request without a record")))
         .map_err(|error| (error, None))?;
     let (offered, subject) = shared.responder.open(record, now())?;
-    take(shared, outer, frames, offered, subject).await.map_err(|error| (error, Some(subject)))
+    match take(shared, outer, frames, offered).await {
+        Ok(exchange) => Ok((exchange, subject)),
+        Err(error) => Err((error, Some(subject))),
+    }
 }
 
 async fn take<B>(
@@ -87,7 +90,6 @@ async fn take<B>(
     outer: request::Parts,
     mut frames: Frames<B>,
     offered: Offered,
-    subject: Subject,
 ) -> Result<Exchange<B>>
 where
     B: Body,
@@ -95,7 +97,7 @@ where
 {
     let options = &shared.options;
     let limits = options.config.bounds();
-    if offered.last() == Final::Yes {
+    if offered.last() == Final::Yes && !frames.is_at_end() {
         let end = timeout(limits.handshake, std::future::poll_fn(|cx| frames.poll_end(cx))).await;
         end.unwrap_or(Err(Error::TimedOut { waiting_for: "the end of the request" }))?;
     }
@@ -104,7 +106,7 @@ where
     let uri = inner_uri(options, &head, &outer.uri)?;
     let claimed = offered.claim(true, &mut rng(), now())?;
 
-    let failure = Arc::new(Failure::new(options.config.clone(), false));
+    let failure = claimed.rest.is_some().then(|| Arc::new(Failure::new(options.config.clone(), false)));
     let rest = claimed.rest.map(|opener| {
         frames.never_rest();
         Opening { frames, opener, budget, failure: failure.clone() }
@@ -117,7 +119,7 @@ where
     *request.extensions_mut() = outer.extensions;
     request.extensions_mut().insert(claimed.caller);
     request.extensions_mut().insert(head.scheme);
-    Ok(Exchange { request, caller: claimed.caller, response: claimed.response, subject, failure })
+    Ok(Exchange { request, caller: claimed.caller, response: claimed.response, failure })
 }
 
 /// The inner path, less the stripped prefix, which must be the outer path byte for byte.
@@ -159,7 +161,7 @@ async fn seal<R>(
     response: Response<R>,
     mut sealer: Sealer,
     encoding: Encoding,
-    failure: Arc<Failure>,
+    failure: Option<Arc<Failure>>,
 ) -> Result<Response<SealBody<R>>>
 where
     R: Body,
@@ -167,21 +169,21 @@ where
 {
     let (inner, body) = response.into_parts();
     let mut source = Source::new(body);
-    let mut pieces = source.at_hand().await;
+    let pieces = source.at_hand().await;
     // The service may have answered a request whose later records were forged: that answer counts for nothing.
-    if let Some(error) = failure.found() {
+    if let Some(error) = failure.as_ref().and_then(|failure| failure.found()) {
         return Err(error.clone());
     }
     let content: usize = pieces.iter().map(Bytes::len).sum();
     let mut plaintext = Plaintext::with_capacity(content + 1024);
     let mut last = if source.is_ended() { Final::Yes } else { Final::No };
-    let encoded = message::encode_response(inner.status, &inner.headers, &mut pieces, plaintext.buffer());
+    let encoded = message::encode_response(inner.status, &inner.headers, &pieces, plaintext.buffer());
     if encoded.is_err() || plaintext.len() > PORTABLE_RECORD {
         // A status that cannot be carried, or a head that no record has room for. The caller gets an error,
         // and nothing else of it.
         plaintext = Plaintext::with_capacity(64);
         let (status, headers) = (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new());
-        message::encode_response::<Bytes>(status, &headers, &mut [], plaintext.buffer())?;
+        message::encode_response::<Bytes>(status, &headers, &[], plaintext.buffer())?;
         last = Final::Yes;
     }
     let first = sealer.seal(plaintext, last, now())?;

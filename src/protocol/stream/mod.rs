@@ -17,7 +17,11 @@ use super::{
     record::{Nonce, Opening, Record},
     session::Session,
 };
-use crate::{config::Signatures, error::Result, suite::hash::sha256};
+use crate::{
+    config::Signatures,
+    error::Result,
+    suite::{TAG, hash::sha256},
+};
 
 pub use opener::{Opened, Opener};
 pub use sealer::Sealer;
@@ -37,7 +41,7 @@ pub(super) struct Stream {
     direction: Direction,
     id: u64,
     opening: Option<Opening>,
-    /// In the response of an exchange: the request's first record.
+    /// In the response of an exchange that may be signed: the request's first record.
     request: Option<Arc<FirstRecord>>,
     began: Instant,
 }
@@ -61,7 +65,7 @@ impl Stream {
     pub(super) fn response(
         session: Arc<Session>,
         opening: Opening,
-        request: Arc<FirstRecord>,
+        request: Option<Arc<FirstRecord>>,
         began: Instant,
     ) -> Self {
         Stream {
@@ -69,7 +73,7 @@ impl Stream {
             direction: Direction::Responder,
             id: opening.stream,
             opening: Some(opening),
-            request: Some(request),
+            request,
             began,
         }
     }
@@ -78,7 +82,19 @@ impl Stream {
         let agreed = &self.session.agreed;
         let opening = self.opening.map(|opening| opening.bytes());
         let opening = opening.as_ref().map_or(&[][..], |bytes| bytes);
-        Epoch::new(agreed.suite, agreed.keys.stream(self.direction, self.id, opening)?)
+        agreed.keys.stream(agreed.suite, self.direction, self.id, opening)
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Encrypts once more what the first record of this stream had under its seal, in place. Returns the tag.
+    pub(super) fn seal_again(&self, nonce: Nonce, text: &mut [u8]) -> Result<[u8; TAG]> {
+        let first = self.first_epoch()?;
+        // A sender may take the second epoch at once.
+        let epoch = if nonce.epoch() == 0 { first } else { first.next()? };
+        epoch.seal(&nonce.0, text)
     }
 
     fn leaf(&self, nonce: Nonce, ciphertext: &[u8]) -> [u8; 32] {
@@ -107,10 +123,12 @@ pub(super) struct FirstRecord {
 
 impl FirstRecord {
     /// Of a responder, which decrypts in place and so needs the leaf now, if it is going to sign.
-    pub(super) fn received(stream: &Stream, record: &Record) -> Self {
+    pub(super) fn received(stream: &Stream, record: &Record) -> Option<Self> {
         let every = stream.session.signatures() == Signatures::Every;
-        let leaf = every.then(|| stream.leaf(record.nonce, record.ciphertext()));
-        FirstRecord::new(stream, record.nonce, Bytes::new(), leaf)
+        every.then(|| {
+            let leaf = stream.leaf(record.nonce, record.ciphertext());
+            FirstRecord::new(stream, record.nonce, Bytes::new(), Some(leaf))
+        })
     }
 
     /// Of an initiator; `leaf` if it has been computed already.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use bytes::BytesMut;
+use bytes::Bytes;
 
 use super::{Final, Stream};
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
         batch,
         keys::{Direction, Epoch},
         record::{Nonce, Record, Signed},
+        session::Session,
     },
-    suite::TAG,
     telemetry::Metric,
 };
 
@@ -31,7 +31,7 @@ pub struct Opener {
 /// What came out of a record, every check held.
 pub struct Opened {
     /// The plaintext, in the buffer in which the record came.
-    pub plaintext: BytesMut,
+    pub plaintext: Bytes,
     /// Whether the stream has ended with it.
     pub last: Final,
 }
@@ -45,14 +45,23 @@ impl Opener {
     ///
     /// Errors, in the order of the checks (section 5): `malformed`, `unknown_session`, `replayed`,
     /// `out_of_order`, `decryption_failed`, `invalid_signature`, and `malformed` for the padding.
-    pub fn open(&mut self, record: Record, now: Instant) -> Result<Opened> {
+    pub fn open(&mut self, mut record: Record, now: Instant) -> Result<Opened> {
+        self.open_in_place(&mut record, now).map(|(opened, _)| opened)
+    }
+
+    /// Returns what was under the seal with its padding, too. A record that fails is as it was.
+    pub(in crate::protocol) fn open_in_place(
+        &mut self,
+        record: &mut Record,
+        now: Instant,
+    ) -> Result<(Opened, Bytes)> {
         if self.finished {
             return Err(Error::malformed("a record after FINAL"));
         }
         let session = &self.stream.session;
         session.check_stream(self.stream.began, now)?;
-        let Record { opening, nonce, signed, sender, mut body, siblings, ciphertext_at, .. } = record;
-        if opening.is_some() != (self.stream.id != 0 && self.counter == 0) {
+        let nonce = record.nonce;
+        if record.opening.is_some() != (self.stream.id != 0 && self.counter == 0) {
             return Err(Error::malformed("an opening where none belongs, or none where one belongs"));
         }
         self.check_counter(nonce)?;
@@ -63,27 +72,18 @@ impl Opener {
         };
 
         // The signature is over the ciphertext, which is gone after the next step.
-        let leaf = signed.is_some().then(|| self.stream.leaf(nonce, &body[ciphertext_at..]));
-        let mut text = body.split_off(ciphertext_at);
-        let tag = text.split_off(text.len().saturating_sub(TAG));
-        let tag = tag[..].try_into().map_err(|_| Error::Decryption)?;
-        next.as_ref().unwrap_or(&self.epoch).open(&nonce.0, &mut text, tag)?;
-
-        if sender.is_some_and(|sender| sender != session.peer()) {
-            return Err(Error::new(Code::InvalidSignature, "the record names another sender"));
-        }
-        match (signed, leaf) {
-            (Some(Signed { signature, index }), Some(leaf)) => {
-                batch::verify(&session.agreed.verifier, &signature, leaf, index, &body[siblings])?;
+        let leaf = record.signed.is_some().then(|| self.stream.leaf(nonce, record.ciphertext()));
+        let epoch = next.as_ref().unwrap_or(&self.epoch);
+        let (text, tag) = record.text_and_tag().ok_or(Error::Decryption)?;
+        epoch.open(&nonce.0, text, tag)?;
+        let length = match self.check_opened(record, leaf) {
+            Ok(length) => length,
+            Err(error) => {
+                let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
+                epoch.seal(&nonce.0, text)?;
+                return Err(error);
             }
-            _ if self.needs_signature() => {
-                return Err(Error::new(Code::InvalidSignature, "the record has to be signed"));
-            }
-            _ => {}
-        }
-        if nonce.is_padded() {
-            unpad(&mut text)?;
-        }
+        };
 
         if let Some(next) = next {
             self.epoch = next;
@@ -94,7 +94,36 @@ impl Opener {
         session.touch(now);
         session.confirm();
         session.agreed.config.telemetry().count(Metric::RecordsOpened);
-        Ok(Opened { plaintext: text, last: if self.finished { Final::Yes } else { Final::No } })
+        let whole = record.take_text();
+        let last = if self.finished { Final::Yes } else { Final::No };
+        Ok((Opened { plaintext: whole.slice(..length), last }, whole))
+    }
+
+    /// What is checked once the AEAD has held: sender and signature, then padding. Returns how long the
+    /// plaintext is without it.
+    fn check_opened(&self, record: &mut Record, leaf: Option<[u8; 32]>) -> Result<usize> {
+        let session = &self.stream.session;
+        if record.sender.is_some_and(|sender| sender != session.peer()) {
+            return Err(Error::new(Code::InvalidSignature, "the record names another sender"));
+        }
+        match (record.signed, leaf) {
+            (Some(Signed { signature, index }), Some(leaf)) => {
+                batch::verify(&session.agreed.verifier, &signature, leaf, index, record.siblings())?;
+            }
+            _ if self.needs_signature() => {
+                return Err(Error::new(Code::InvalidSignature, "the record has to be signed"));
+            }
+            _ => {}
+        }
+        let padded = record.nonce.is_padded();
+        let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
+        if padded { unpadded(text) } else { Ok(text.len()) }
+    }
+
+    /// The session that it belongs to.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.stream.session
     }
 
     /// Whether FINAL has come. A stream that ends without it is `truncated`.
@@ -136,11 +165,10 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// Takes off 0x00 bytes from the end, and the 0x01 before them.
-fn unpad(text: &mut BytesMut) -> Result<()> {
+/// The length without 0x00 bytes at the end, and the 0x01 before them.
+fn unpadded(text: &[u8]) -> Result<usize> {
     let mark = text.iter().rposition(|&byte| byte != 0).filter(|&mark| text[mark] == 1);
-    text.truncate(mark.ok_or(Error::malformed("padding without its mark"))?);
-    Ok(())
+    mark.ok_or(Error::malformed("padding without its mark"))
 }
 
 /// For the test vectors.

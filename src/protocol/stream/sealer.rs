@@ -68,6 +68,11 @@ impl Sealer {
         self.seal_padded(plaintext, padding, last, now)
     }
 
+    /// Writes the records that follow in `encoding`: on a duplex connection the responder follows the initiator.
+    pub fn speak(&mut self, encoding: Encoding) {
+        self.encoding = encoding;
+    }
+
     /// Takes the next key from the next record on.
     ///
     /// Errors: `Misuse` after 2^24 epochs.
@@ -120,7 +125,7 @@ impl Sealer {
         let tag = self.epoch.seal(&nonce.0, plaintext.text())?;
         plaintext.extend_from_slice(&tag);
 
-        let session = self.stream.session.clone();
+        let session = &self.stream.session;
         session.touch(now);
         let leaf = self.must_sign().then(|| self.stream.leaf(nonce, plaintext.text()));
         let outgoing = Outgoing {

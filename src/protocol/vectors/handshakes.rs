@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::{Encoding, Signatures},
-    protocol::keys::{self, Direction},
+    protocol::keys::{self, Direction, SessionKeys},
 };
 
 const RECORD: &[&str] =
@@ -74,11 +74,13 @@ fn are_derived(vector: &At<'_>, sides: &Sides) {
     vector.at("shared_secret").is(&*sides::shared(vector, "responder", "hello"));
     let [kem, psk] =
         ["kem", "psk"].map(|secret| vector.at(secret).given().map(|it| it.hex()).unwrap_or_default());
-    vector.at("prk").is(&*keys::prk(&sides.th, &x25519, &kem, &psk));
+    let (prk, expander) = keys::prk(&sides.th, &x25519, &kem, &psk);
+    vector.at("prk").is(&*prk);
+    let directions = SessionKeys::directions(&expander);
+    vector.at("dir_0").is(&*directions[0]);
+    vector.at("dir_1").is(&*directions[1]);
     for session in [&sides.initiator, &sides.responder] {
         let keys = &session.agreed.keys;
-        vector.at("dir_0").is(&*keys.directions[0]);
-        vector.at("dir_1").is(&*keys.directions[1]);
         vector.at("exporter").is(&*keys.exporter);
         for exported in vector.at("exported").list() {
             exported.knows(&["name", "label", "context", "length", "value"]);
@@ -180,7 +182,7 @@ impl<'a> Streams<'a> {
         {
             vector.at("leaf").is(first.leaf());
             let received = records::received(&self.sides, opening, &theirs);
-            let firsts = Firsts { initiator: Arc::new(first), responder: Arc::new(received) };
+            let firsts = Firsts { initiator: Arc::new(first), responder: received.map(Arc::new) };
             self.firsts.insert(*id, firsts);
         }
         let opened = vector.ok(ends.opener.open(theirs, self.sides.now));

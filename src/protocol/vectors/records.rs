@@ -82,7 +82,8 @@ pub(super) fn opening(stream: &At<'_>, session: SessionId, direction: Direction)
 #[derive(Clone)]
 pub(super) struct Firsts {
     pub(super) initiator: Arc<FirstRecord>,
-    pub(super) responder: Arc<FirstRecord>,
+    /// Where it signs.
+    pub(super) responder: Option<Arc<FirstRecord>>,
 }
 
 impl Firsts {
@@ -90,7 +91,7 @@ impl Firsts {
     pub(super) fn with_leaf(sides: &Sides, leaf: [u8; 32]) -> Self {
         Firsts {
             initiator: Arc::new(FirstRecord::with_leaf(&sides.initiator, leaf)),
-            responder: Arc::new(FirstRecord::with_leaf(&sides.responder, leaf)),
+            responder: Some(Arc::new(FirstRecord::with_leaf(&sides.responder, leaf))),
         }
     }
 }
@@ -120,8 +121,9 @@ impl Ends {
                 (None, _) => Stream::duplex(session, direction, sides.now),
                 (Some(opening), None) => Stream::request(session, opening, sides.now),
                 (Some(opening), Some(firsts)) => {
-                    let first = if by_initiator { &firsts.initiator } else { &firsts.responder };
-                    Stream::response(session, opening, first.clone(), sides.now)
+                    let ours = Some(firsts.initiator.clone());
+                    let first = if by_initiator { ours } else { firsts.responder.clone() };
+                    Stream::response(session, opening, first, sides.now)
                 }
             }
         };
@@ -147,6 +149,6 @@ impl Ends {
 }
 
 /// What the responder remembers of the request that begins with `record`.
-pub(super) fn received(sides: &Sides, opening: Opening, record: &Record) -> FirstRecord {
+pub(super) fn received(sides: &Sides, opening: Opening, record: &Record) -> Option<FirstRecord> {
     FirstRecord::received(&Stream::request(sides.responder.clone(), opening, sides.now), record)
 }

@@ -105,9 +105,7 @@ impl Sides {
             );
             vector.at("th").is(&ours.agreed.th);
         }
-        let keys = |session: &Session| {
-            (session.agreed.keys.directions.clone(), session.agreed.keys.exporter.clone())
-        };
+        let keys = |session: &Session| session.agreed.keys.reveal();
         assert!(keys(&initiator) == keys(&responder), "{}: the two sides have other keys", vector.path);
         let [initiator, responder] = [initiator, responder].map(Arc::new);
         Sides { initiator, responder, hello_bytes, h1, reply_bytes, th, now }
