@@ -112,8 +112,10 @@ impl Content {
     }
 }
 
-/// Writes down in its span whom a request is with. The present span may be somebody else's, where ours is off.
-fn note_session(span: &tracing::Span, session: crate::trust::SessionId, peer: crate::NodeId) {
+/// Writes down in the present span whom a request is with. Only to be called where that is our own: where ours
+/// is off, the present one is somebody else's.
+fn note_session(session: crate::trust::SessionId, peer: crate::NodeId) {
+    let span = tracing::Span::current();
     span.record("session", tracing::field::display(session));
     span.record("peer", tracing::field::display(peer));
 }

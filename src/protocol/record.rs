@@ -180,6 +180,12 @@ impl Record {
         body.split_off(self.ciphertext_at.min(body.len()))
     }
 
+    /// Whether it says that it is the last of its stream, which is true if it can be opened.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.nonce.is_final()
+    }
+
     /// The encoding that it came in; a response is in that of its request.
     #[must_use]
     pub fn encoding(&self) -> Encoding {

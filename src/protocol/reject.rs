@@ -42,7 +42,8 @@ enum First {
 
 impl Subject {
     /// Of a record that begins a request, and has not been opened.
-    pub(super) fn of(record: &Record) -> Option<Self> {
+    #[must_use]
+    pub fn of(record: &Record) -> Option<Self> {
         record.opening.map(|opening| Subject {
             session: opening.session,
             stream: opening.stream,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request, uri::Scheme,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
+    uri::Scheme,
 };
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -23,7 +24,9 @@ use crate::{
         sessions::{Handshake, Place, without_query},
         source::Source,
     },
-    protocol::{self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_HANDSHAKE, Plaintext, Session},
+    protocol::{
+        self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_HANDSHAKE, Plaintext, Record, Session,
+    },
     telemetry,
 };
 
@@ -34,12 +37,14 @@ struct Inner {
     at_hand: Vec<Bytes>,
 }
 
-pub(super) async fn exchange<S, B, R>(
+/// Seals, sends, opens. One flat future, since every request has one, and what is nested is in it twice; what
+/// happens seldom is boxed.
+pub(super) fn exchange<S, B, R>(
     shared: Arc<Shared>,
     mut below: Below<S>,
     request: Request<B>,
-    span: tracing::Span,
-) -> Result<Response<OpenBody<R>>>
+    is_traced: bool,
+) -> impl Future<Output = Result<Response<OpenBody<R>>>>
 where
     S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
@@ -51,59 +56,85 @@ where
     R::Data: Send,
     R::Error: Into<BoxError>,
 {
-    let options = &shared.options;
     let (parts, body) = request.into_parts();
-    let place = place(&options.config, &parts)?;
     let mut source = Source::new(body);
-    let at_hand = source.at_hand().await;
-    let mut inner = Inner { parts, place, at_hand };
-    let mut rest = (!source.is_ended()).then_some(source);
-    let whole = rest.is_none();
-
-    let mut repeated = false;
-    loop {
-        // First of all, since not even a hello goes to where no request can go.
-        let plaintext = inner.encode()?;
-        let session = match shared.sessions.ready(&inner.place) {
-            Some(session) => session,
-            None => {
-                let own = below.split();
-                let handshake = || handshake(options.config.clone(), &options.copied, own, &inner);
-                // Boxed, here and below, is what happens seldom: the future of a plain request stays small.
-                Box::pin(shared.sessions.renewed(&inner.place, handshake)).await?
-            }
-        };
-        note_session(&span, session.id(), session.peer());
-        let last = if whole { Final::Yes } else { Final::No };
-        let limits = options.config.bounds();
-        let sent = session.request(plaintext, last, limits.request, true, &mut rng(), now());
-        let sent = match sent {
-            // It ended between the two lines above; nothing has been sent.
-            Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
-                repeated = true;
-                shared.sessions.forget(&inner.place, &session);
-                continue;
-            }
-            sent => sent?,
-        };
-        let records =
-            rest.take().zip(sent.rest).map(|(source, sealer)| Sealing { source, sealer, failure: None });
-        let outer = Outer { options, inner: &mut inner, session: &session, awaiting: &sent.response };
-        match outer.send(&mut below, sent.bytes, records, whole).await {
-            Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
-                shared.sessions.forget(&inner.place, &session);
-                if repeated || !whole || !inner.is_repeatable(options) {
-                    return Err(Error::OutcomeUnknown);
+    let inner = place(&shared.options.config, &parts)
+        .map(|place| Box::new(Inner { parts, place, at_hand: Vec::new() }));
+    async move {
+        let options = &shared.options;
+        let mut inner = inner?;
+        inner.at_hand = source.at_hand().await;
+        let mut rest = (!source.is_ended()).then_some(source);
+        let whole = rest.is_none();
+        let mut repeated = false;
+        loop {
+            // First of all, since not even a hello goes to where no request can go.
+            let plaintext = inner.encode()?;
+            let session = match shared.sessions.ready(&inner.place) {
+                Some(session) => session,
+                None => {
+                    let own = below.split();
+                    let handshake = || handshake(options.config.clone(), &options.copied, own, &inner);
+                    Box::pin(shared.sessions.renewed(&inner.place, handshake)).await?
                 }
-                repeated = true;
+            };
+            if is_traced {
+                note_session(session.id(), session.peer());
             }
-            // Anybody may have said this, so nothing is sent again; but the next call makes a new session, lest
-            // one that the far side has lost, and has no time to sign for, be tried until it expires.
-            Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
-                shared.sessions.forget(&inner.place, &session);
-                return Err(error);
+            let last = if whole { Final::Yes } else { Final::No };
+            let sent =
+                session.request(plaintext, last, options.config.bounds().request, true, &mut rng(), now());
+            let protocol::Request { bytes, rest: sealer, response: awaiting } = match sent {
+                // It ended between the two lines above; nothing has been sent.
+                Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
+                    repeated = true;
+                    shared.sessions.forget(&inner.place, &session);
+                    continue;
+                }
+                sent => sent?,
+            };
+            let records =
+                rest.take().zip(sealer).map(|(source, sealer)| Sealing { source, sealer, failure: None });
+            let bear = |body| outer(options, &inner.parts, &session, body);
+            let body = SealBody::records(bytes.clone(), records);
+            let answer = timeout(options.config.bounds().response, async {
+                below.ready().await?;
+                let (response, twice) = match below.call(bear(body)).await {
+                    // The connection broke before there was an answer. The same bytes are served at most once.
+                    Err(_) if whole => {
+                        (Box::pin(below.ready_and_call(bear(SealBody::whole(bytes)))).await?, true)
+                    }
+                    response => (response?, false),
+                };
+                let (head, body) = response.into_parts();
+                match Content::of(&head.headers) {
+                    Some(Content::Records(encoding)) if head.status == StatusCode::OK => {
+                        let limits = options.config.bounds();
+                        let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
+                        let record = std::future::poll_fn(|cx| frames.poll_record(cx)).await;
+                        let opened = open(options, &awaiting, record, frames, head.version);
+                        opened.inspect_err(|error| count(options.config.telemetry(), error))
+                    }
+                    Some(Content::Error) => Err(Box::pin(refused(&awaiting, body, twice)).await),
+                    _ => Err(Error::Unsealed { status: head.status.as_u16() }),
+                }
+            });
+            match answer.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" })) {
+                Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
+                    shared.sessions.forget(&inner.place, &session);
+                    if repeated || !whole || !inner.is_repeatable(options) {
+                        return Err(Error::OutcomeUnknown);
+                    }
+                    repeated = true;
+                }
+                // Anybody may have said this, so nothing is sent again; but the next call makes a new session, lest
+                // one that the far side has lost, and has no time to sign for, be tried until it expires.
+                Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
+                    shared.sessions.forget(&inner.place, &session);
+                    return Err(error);
+                }
+                answer => return answer,
             }
-            answer => return answer,
         }
     }
 }
@@ -135,7 +166,7 @@ where
     let shake = async move {
         let destination = Destination { origin: Some(&place.origin), audience: place.audience, target: None };
         let (hello, initiator) = Initiator::start(&config, destination, &mut rng())?;
-        let response = below.call(request.map(|()| SealBody::whole(hello))).await?;
+        let response = below.ready_and_call(request.map(|()| SealBody::whole(hello))).await?;
         let arrived = now();
         let (parts, body) = response.into_parts();
         match Content::of(&parts.headers) {
@@ -201,114 +232,69 @@ impl Inner {
     }
 }
 
-/// One sending of a request, and what comes back.
-struct Outer<'a> {
-    options: &'a Options,
-    inner: &'a mut Inner,
-    session: &'a Arc<Session>,
-    awaiting: &'a Awaiting,
+/// The request that bears `body`.
+fn outer<B>(
+    options: &Options,
+    parts: &request::Parts,
+    session: &Session,
+    body: SealBody<B>,
+) -> Request<SealBody<B>> {
+    let content = Content::Records(options.config.chosen_encoding());
+    let mut request = outer_request(parts, content, &options.copied).map(|()| body);
+    *request.extensions_mut() = parts.extensions.clone();
+    let mut hint = [0; 32];
+    if const_hex::encode_to_slice(session.id().as_bytes(), &mut hint).is_ok()
+        && let Ok(hint) = HeaderValue::from_bytes(&hint)
+    {
+        request.headers_mut().insert(SEAL_SESSION, hint);
+    }
+    request
 }
 
-impl Outer<'_> {
-    async fn send<S, B, R>(
-        self,
-        below: &mut Below<S>,
-        bytes: Bytes,
-        rest: Option<Sealing<B>>,
-        whole: bool,
-    ) -> Result<Response<OpenBody<R>>>
-    where
-        S: Service<Request<SealBody<B>>, Response = Response<R>> + Clone,
-        S::Error: Into<BoxError>,
-        B: Body,
-        B::Error: Into<BoxError>,
-        R: Body,
-        R::Error: Into<BoxError>,
-    {
-        let limit = self.options.config.bounds().response;
-        let waited = timeout(limit, async {
-            let first = self.request(SealBody::records(bytes.clone(), rest));
-            let (response, twice) = match below.call(first).await {
-                // The connection broke before there was an answer. The same bytes are served at most once.
-                Err(Error::Transport(_)) if whole => {
-                    (Box::pin(below.call(self.request(SealBody::whole(bytes)))).await?, true)
-                }
-                response => (response?, false),
-            };
-            self.open(response, twice).await
-        });
-        waited.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" }))
-    }
-
-    fn request<B>(&self, body: SealBody<B>) -> Request<SealBody<B>> {
-        let content = Content::Records(self.options.config.chosen_encoding());
-        let mut request = outer_request(&self.inner.parts, content, &self.options.copied).map(|()| body);
-        *request.extensions_mut() = self.inner.parts.extensions.clone();
-        let headers = request.headers_mut();
-        let mut session = [0; 32];
-        if const_hex::encode_to_slice(self.session.id().as_bytes(), &mut session).is_ok()
-            && let Ok(session) = HeaderValue::from_bytes(&session)
-        {
-            headers.insert(SEAL_SESSION, session);
+/// Why there is no response. `twice`: whether the request's bytes were sent again.
+async fn refused<R>(awaiting: &Awaiting, body: R, twice: bool) -> Error
+where
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    match collect(body, MAX_ERROR).await.map(|message| awaiting.refused(&message)) {
+        // One copy was taken, and the answer to it is lost.
+        Ok(Error::Refused { code: Code::Replayed | Code::Expired, signed: true }) if twice => {
+            Error::OutcomeUnknown
         }
-        request
+        Ok(error) | Err(error) => error,
     }
+}
 
-    async fn open<R>(&self, response: Response<R>, twice: bool) -> Result<Response<OpenBody<R>>>
-    where
-        R: Body,
-        R::Error: Into<BoxError>,
-    {
-        let telemetry = self.options.config.telemetry();
-        let (outer, body) = response.into_parts();
-        match Content::of(&outer.headers) {
-            Some(Content::Records(encoding)) if outer.status == StatusCode::OK => {
-                let opened = self.open_records(outer, body, encoding).await;
-                opened.inspect_err(|error| count(telemetry, error))
-            }
-            Some(Content::Error) => {
-                Err(match self.awaiting.refused(&Box::pin(collect(body, MAX_ERROR)).await?) {
-                    // One copy was taken, and the answer to it is lost.
-                    Error::Refused { code: Code::Replayed | Code::Expired, signed: true } if twice => {
-                        Error::OutcomeUnknown
-                    }
-                    error => error,
-                })
-            }
-            _ => Err(Error::Unsealed { status: outer.status.as_u16() }),
-        }
+/// The response that begins with `record`.
+fn open<R>(
+    options: &Options,
+    awaiting: &Awaiting,
+    record: Option<Result<Record>>,
+    frames: Frames<R>,
+    version: Version,
+) -> Result<Response<OpenBody<R>>>
+where
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    let limits = options.config.bounds();
+    let record = record.unwrap_or(Err(Error::new(Code::Truncated, "a response without a record")))?;
+    let (opened, opener) = awaiting.open(record, now())?;
+    let (status, headers, content) = message::decode_response(&opened.plaintext, limits.head)?;
+    let budget = Budget::new(limits.body, &content)?;
+    let is_over = opener.is_finished() && frames.is_at_end();
+    let rest = (!is_over).then(|| {
+        let failure = Some(Arc::new(Failure::new(options.config.clone(), true)));
+        Opening { frames, opener, budget, failure }
+    });
+    // Nothing of the outer response: among its extensions there may be words of its status line.
+    let mut response = Response::new(OpenBody::records(content, rest));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    *response.version_mut() = version;
+    if let Some(server) = awaiting.session().verified() {
+        response.extensions_mut().insert(server);
     }
-
-    async fn open_records<R>(
-        &self,
-        outer: ::http::response::Parts,
-        body: R,
-        encoding: crate::config::Encoding,
-    ) -> Result<Response<OpenBody<R>>>
-    where
-        R: Body,
-        R::Error: Into<BoxError>,
-    {
-        let limits = self.options.config.bounds();
-        let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
-        let record = std::future::poll_fn(|cx| frames.poll_record(cx)).await;
-        let record = record.unwrap_or(Err(Error::new(Code::Truncated, "a response without a record")))?;
-        let (opened, opener) = self.awaiting.open(record, now())?;
-        let (status, headers, content) = message::decode_response(&opened.plaintext, limits.head)?;
-        let budget = Budget::new(limits.body, &content)?;
-        let is_over = opener.is_finished() && frames.is_at_end();
-        let rest = (!is_over).then(|| {
-            let failure = Some(Arc::new(Failure::new(self.options.config.clone(), true)));
-            Opening { frames, opener, budget, failure }
-        });
-        let mut response = Response::new(OpenBody::records(content, rest));
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        *response.version_mut() = outer.version;
-        // Nothing of the outer response: among its extensions there may be words of its status line.
-        if let Some(server) = self.session.verified() {
-            response.extensions_mut().insert(server);
-        }
-        Ok(response)
-    }
+    Ok(response)
 }

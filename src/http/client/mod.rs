@@ -11,7 +11,10 @@ use std::{
 };
 
 use ::http::{HeaderName, Request, Response, header, request};
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _, TryFutureExt as _,
+    future::{BoxFuture, MapErr},
+};
 use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -158,7 +161,7 @@ where
             return plain(shared, below, request).boxed();
         }
         let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::SEAL_SPAN, session = Empty, peer = Empty);
-        exchange::exchange(shared, below, request, span.clone()).instrument(span).boxed()
+        exchange::exchange(shared, below, request, !span.is_disabled()).instrument(span).boxed()
     }
 }
 
@@ -179,16 +182,35 @@ impl<S: Clone> Below<S> {
         }
     }
 
-    /// One that has been called is not kept ready: where readiness is a place in a queue, it was given back.
-    async fn call<B, R>(&mut self, request: Request<SealBody<B>>) -> Result<Response<R>>
+    async fn ready<Request>(&mut self) -> Result<()>
+    where
+        S: Service<Request>,
+        S::Error: Into<BoxError>,
+    {
+        if !self.is_ready {
+            std::future::poll_fn(|cx| self.service.poll_ready(cx)).await.map_err(transport)?;
+            self.is_ready = true;
+        }
+        Ok(())
+    }
+
+    /// To be called when it is ready, which it is not any more afterwards.
+    fn call<B, R>(&mut self, request: Request<SealBody<B>>) -> MapErr<S::Future, fn(S::Error) -> Error>
     where
         S: Service<Request<SealBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,
     {
-        if !std::mem::take(&mut self.is_ready) {
-            std::future::poll_fn(|cx| self.service.poll_ready(cx)).await.map_err(transport)?;
-        }
-        self.service.call(request).await.map_err(transport)
+        self.is_ready = false;
+        self.service.call(request).map_err(transport)
+    }
+
+    async fn ready_and_call<B, R>(&mut self, request: Request<SealBody<B>>) -> Result<Response<R>>
+    where
+        S: Service<Request<SealBody<B>>, Response = Response<R>>,
+        S::Error: Into<BoxError>,
+    {
+        self.ready().await?;
+        self.call(request).await
     }
 }
 
@@ -205,7 +227,7 @@ where
         tracing::warn!(target: telemetry::TARGET, "plaintext mode: requests are sent without any protection");
     }
     shared.options.config.telemetry().count(Metric::PlaintextRequests);
-    Ok(below.call(request.map(SealBody::plain)).await?.map(OpenBody::plain))
+    Ok(below.ready_and_call(request.map(SealBody::plain)).await?.map(OpenBody::plain))
 }
 
 fn transport(error: impl Into<BoxError>) -> Error {

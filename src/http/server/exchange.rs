@@ -1,15 +1,14 @@
 //! One sealed request and its sealed response.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request, uri::PathAndQuery,
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request, response, uri::PathAndQuery,
 };
 use bytes::Bytes;
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
-use tracing::Span;
 
 use super::{Options, Shared};
 use crate::{
@@ -23,17 +22,20 @@ use crate::{
         note_session, now, rng,
         source::Source,
     },
-    protocol::{Final, Offered, Plaintext, Sealer, Subject},
+    protocol::{Final, Offered, Plaintext, Record, Sealer, Subject},
     trust::Verified,
 };
 
-pub(super) async fn serve<S, B, R>(
-    shared: &Shared,
+/// Reads, opens, compares, claims; calls the service; seals: in this order.
+///
+/// One flat future, since every request has one, and what is nested is in it twice.
+pub(super) fn serve<S, B, R>(
+    shared: Arc<Shared>,
     mut inner: S,
     request: Request<B>,
     encoding: Encoding,
-    span: &Span,
-) -> std::result::Result<Response<SealBody<R>>, S::Error>
+    is_traced: bool,
+) -> impl Future<Output = std::result::Result<Response<SealBody<R>>, S::Error>>
 where
     S: Service<Request<OpenBody<B>>, Response = Response<R>>,
     B: Body,
@@ -41,14 +43,64 @@ where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    let (exchange, subject) = match open(shared, request, encoding).await {
-        Ok(opened) => opened,
-        Err((error, subject)) => return Ok(shared.refuse(error, subject.as_ref())),
-    };
-    note_session(span, exchange.caller.session(), exchange.caller.node_id());
-    let response = inner.call(exchange.request).await?;
-    let sealed = seal(response, exchange.response, encoding, exchange.failure).await;
-    Ok(sealed.unwrap_or_else(|error| shared.refuse(error, Some(&subject))))
+    let limits = shared.options.config.bounds();
+    let page = shared.page(request.headers());
+    let (outer, body) = request.into_parts();
+    let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
+    async move {
+        let record = first_record(&mut frames, shared.options.config.bounds().handshake).await;
+        let opened = record.and_then(|record| shared.responder.open(record, now()));
+        let taken = match opened {
+            Ok((offered, subject)) => match take(&shared.options, outer, frames, offered) {
+                Ok(exchange) => Ok((exchange, subject)),
+                Err(error) => Err((error, Some(subject))),
+            },
+            Err(refused) => Err(refused),
+        };
+        let (Exchange { request, caller, response: mut sealer, failure }, subject) = match taken {
+            Ok(taken) => taken,
+            Err((error, subject)) => {
+                return Ok(shared.outer(shared.refuse(error, subject.as_ref()), page));
+            }
+        };
+        if is_traced {
+            note_session(caller.session(), caller.node_id());
+        }
+        let (head, body) = inner.call(request).await?.into_parts();
+        let mut source = Source::new(body);
+        let content = source.at_hand().await;
+        // The service may have answered a request whose later records were forged: that answer counts for nothing.
+        let found = failure.as_ref().and_then(|failure| failure.found());
+        let response =
+            found.map_or_else(|| seal(head, content, &source, &mut sealer), Err).map(|(first, last)| {
+                let rest = (last == Final::No).then_some(Sealing { source, sealer, failure });
+                let mut response = Response::new(SealBody::records(first, rest));
+                // Nothing else of the inner response: its extensions may hold words for the outer status line.
+                response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
+                response
+            });
+        let response = response.unwrap_or_else(|error| shared.refuse(error, Some(&subject)));
+        Ok(shared.outer(response, page))
+    }
+}
+
+/// The first record; where it says that it is the last one too, the end of the body after it.
+async fn first_record<B>(frames: &mut Frames<B>, limit: Duration) -> Result<Record, (Error, Option<Subject>)>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let record = timeout(limit, std::future::poll_fn(|cx| frames.poll_record(cx))).await;
+    let record = record
+        .unwrap_or(Some(Err(Error::TimedOut { waiting_for: "the first record" })))
+        .unwrap_or(Err(Error::new(Code::Truncated, "a request without a record")))
+        .map_err(|error| (error, None))?;
+    if record.is_final() && !frames.is_at_end() {
+        let end = Box::pin(timeout(limit, std::future::poll_fn(|cx| frames.poll_end(cx)))).await;
+        let end = end.unwrap_or(Err(Error::TimedOut { waiting_for: "the end of the request" }));
+        end.map_err(|error| (error, Subject::of(&record)))?;
+    }
+    Ok(record)
 }
 
 /// A request that is to be served now.
@@ -60,33 +112,9 @@ struct Exchange<B> {
     failure: Option<Arc<Failure>>,
 }
 
-/// Reads, opens, compares, claims, in this order.
-async fn open<B>(
-    shared: &Shared,
-    request: Request<B>,
-    encoding: Encoding,
-) -> Result<(Exchange<B>, Subject), (Error, Option<Subject>)>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let limits = shared.options.config.bounds();
-    let (outer, body) = request.into_parts();
-    let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
-    let record = timeout(limits.handshake, std::future::poll_fn(|cx| frames.poll_record(cx))).await;
-    let record = record
-        .unwrap_or(Some(Err(Error::TimedOut { waiting_for: "the first record" })))
-        .unwrap_or(Err(Error::new(Code::Truncated, "a request without a record")))
-        .map_err(|error| (error, None))?;
-    let (offered, subject) = shared.responder.open(record, now())?;
-    match take(shared, outer, frames, offered).await {
-        Ok(exchange) => Ok((exchange, subject)),
-        Err(error) => Err((error, Some(subject))),
-    }
-}
-
-async fn take<B>(
-    shared: &Shared,
+/// Compares and claims.
+fn take<B>(
+    options: &Options,
     outer: request::Parts,
     mut frames: Frames<B>,
     offered: Offered,
@@ -95,12 +123,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let options = &shared.options;
     let limits = options.config.bounds();
-    if offered.last() == Final::Yes && !frames.is_at_end() {
-        let end = timeout(limits.handshake, std::future::poll_fn(|cx| frames.poll_end(cx))).await;
-        end.unwrap_or(Err(Error::TimedOut { waiting_for: "the end of the request" }))?;
-    }
     let (head, content) = message::decode_request(offered.plaintext(), limits.head)?;
     let budget = Budget::new(limits.body, &content)?;
     let uri = inner_uri(options, &head, &outer.uri)?;
@@ -156,28 +179,20 @@ fn inner_headers(options: &Options, mut headers: HeaderMap, authority: &str) -> 
     Ok(headers)
 }
 
-/// The response's head, and what content is at hand, leave at once.
-async fn seal<R>(
-    response: Response<R>,
-    mut sealer: Sealer,
-    encoding: Encoding,
-    failure: Option<Arc<Failure>>,
-) -> Result<Response<SealBody<R>>>
+/// The response's head, and what content is at hand, leave at once, as the first record.
+fn seal<R>(
+    head: response::Parts,
+    content: Vec<Bytes>,
+    source: &Source<R>,
+    sealer: &mut Sealer,
+) -> Result<(Bytes, Final)>
 where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    let (inner, body) = response.into_parts();
-    let mut source = Source::new(body);
-    let pieces = source.at_hand().await;
-    // The service may have answered a request whose later records were forged: that answer counts for nothing.
-    if let Some(error) = failure.as_ref().and_then(|failure| failure.found()) {
-        return Err(error.clone());
-    }
-    let content: usize = pieces.iter().map(Bytes::len).sum();
-    let mut plaintext = Plaintext::with_capacity(content + 1024);
+    let mut plaintext = Plaintext::with_capacity(content.iter().map(Bytes::len).sum::<usize>() + 1024);
     let mut last = if source.is_ended() { Final::Yes } else { Final::No };
-    let encoded = message::encode_response(inner.status, &inner.headers, &pieces, plaintext.buffer());
+    let encoded = message::encode_response(head.status, &head.headers, &content, plaintext.buffer());
     if encoded.is_err() || plaintext.len() > PORTABLE_RECORD {
         // A status that cannot be carried, or a head that no record has room for. The caller gets an error,
         // and nothing else of it.
@@ -186,10 +201,5 @@ where
         message::encode_response::<Bytes>(status, &headers, &[], plaintext.buffer())?;
         last = Final::Yes;
     }
-    let first = sealer.seal(plaintext, last, now())?;
-    let rest = (last == Final::No).then_some(Sealing { source, sealer, failure });
-    let mut response = Response::new(SealBody::records(first, rest));
-    response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
-    // Nothing else of the inner response: among its extensions there may be words for the outer status line.
-    Ok(response)
+    Ok((sealer.seal(plaintext, last, now())?, last))
 }

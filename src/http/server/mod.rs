@@ -15,19 +15,22 @@ use std::{
     time::Duration,
 };
 
-use ::http::{Extensions, HeaderName, HeaderValue, Method, Request, Response, header, uri::Authority};
+use ::http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, uri::Authority,
+};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http_body::Body;
 use tokio::time::timeout;
 use tower_layer::Layer;
 use tower_service::Service;
-use tracing::{Instrument as _, Span, field::Empty};
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     BoxError, Content, Rejection,
     body::{OpenBody, SealBody, collect},
-    note_session, now, rng,
+    now, rng,
 };
 use crate::{
     config::Config,
@@ -183,82 +186,105 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         // The clone has not been polled ready, so it stays, and the ready one goes.
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
+        // Only this layer says who the caller is.
+        request.extensions_mut().remove::<Verified>();
+        let shared = self.shared.clone();
         let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::UNSEAL_SPAN, session = Empty, peer = Empty);
-        serve(self.shared.clone(), ready, request, span.clone()).instrument(span).boxed()
-    }
-}
-
-async fn serve<S, B, R>(
-    shared: Arc<Shared>,
-    mut inner: S,
-    mut request: Request<B>,
-    span: Span,
-) -> std::result::Result<Response<SealBody<R>>, S::Error>
-where
-    S: Service<Request<OpenBody<B>>, Response = Response<R>>,
-    B: Body,
-    B::Error: Into<BoxError>,
-    R: Body,
-    R::Error: Into<BoxError>,
-{
-    let options = &shared.options;
-    // Only this layer says who the caller is.
-    request.extensions_mut().remove::<Verified>();
-    let kind = Content::of(request.headers());
-    let page = options.cors.as_ref().and_then(|cors| Some((cors, cors.allowed(request.headers())?)));
-    let mut response = match kind {
-        _ if options.config.is_plaintext() => {
-            shared.note_plaintext(&request);
-            return Ok(inner.call(request.map(OpenBody::plain)).await?.map(SealBody::plain));
-        }
-        Some(Content::Handshake | Content::Records(_)) if request.method() != Method::POST => {
-            shared.refuse(Error::malformed("a sealed request is a POST"), None)
-        }
-        Some(Content::Handshake) => shared.handshake(request.into_body(), &span).await,
-        Some(Content::Records(encoding)) => exchange::serve(&shared, inner, request, encoding, &span).await?,
-        _ => match options.cors.as_ref().and_then(|cors| cors.preflight(&request)) {
-            Some(preflight) => return Ok(preflight.map(|()| SealBody::whole(bytes::Bytes::new()))),
-            None if options.config.accepts_plaintext() => {
-                shared.note_plaintext(&request);
-                return Ok(inner.call(request.map(OpenBody::plain)).await?.map(SealBody::plain));
+        match Content::of(request.headers()) {
+            _ if shared.options.config.is_plaintext() => shared.plain(ready, request),
+            Some(Content::Records(encoding)) if request.method() == Method::POST => {
+                exchange::serve(shared, ready, request, encoding, !span.is_disabled())
+                    .instrument(span)
+                    .boxed()
             }
-            None => shared
-                .refuse(Error::new(Code::EncryptionRequired, "plaintext is not taken here: seal it"), None),
-        },
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    if let Some((cors, origin)) = page {
-        cors.add(headers, origin);
+            Some(Content::Handshake) if request.method() == Method::POST => {
+                shared.handshake(request).instrument(span).boxed()
+            }
+            Some(Content::Records(_) | Content::Handshake) => {
+                shared.turn_away(&request, Error::malformed("a sealed request is a POST"))
+            }
+            _ => match shared.options.cors.as_ref().and_then(|cors| cors.preflight(&request)) {
+                Some(preflight) => async { Ok(preflight.map(|()| SealBody::whole(Bytes::new()))) }.boxed(),
+                None if shared.options.config.accepts_plaintext() => shared.plain(ready, request),
+                None => {
+                    let error = Error::new(Code::EncryptionRequired, "plaintext is not taken here: seal it");
+                    shared.turn_away(&request, error)
+                }
+            },
+        }
     }
-    Ok(response)
 }
 
 impl Shared {
-    async fn handshake<B, R>(&self, body: B, span: &Span) -> Response<SealBody<R>>
+    /// Passes a request on as it is.
+    fn plain<S, B, R>(
+        &self,
+        mut inner: S,
+        request: Request<B>,
+    ) -> BoxFuture<'static, std::result::Result<Response<SealBody<R>>, S::Error>>
+    where
+        S: Service<Request<OpenBody<B>>, Response = Response<R>, Future: Send> + Send + 'static,
+        B: Send + 'static,
+    {
+        self.note_plaintext(&request);
+        async move { Ok(inner.call(request.map(OpenBody::plain)).await?.map(SealBody::plain)) }.boxed()
+    }
+
+    fn turn_away<B, R, E>(
+        &self,
+        request: &Request<B>,
+        error: Error,
+    ) -> BoxFuture<'static, std::result::Result<Response<SealBody<R>>, E>>
+    where
+        R: Send + 'static,
+    {
+        let response = self.outer(self.refuse(error, None), self.page(request.headers()));
+        async { Ok(response) }.boxed()
+    }
+
+    /// The origin of the page that a request comes from, if it may read the answer.
+    fn page(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        self.options.cors.as_ref()?.allowed(headers)
+    }
+
+    /// Puts the fields on a response that every outer response has.
+    fn outer<R>(&self, mut response: Response<R>, page: Option<HeaderValue>) -> Response<R> {
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        if let (Some(cors), Some(page)) = (&self.options.cors, page) {
+            cors.add(headers, page);
+        }
+        response
+    }
+
+    async fn handshake<B, R, E>(
+        self: Arc<Self>,
+        request: Request<B>,
+    ) -> std::result::Result<Response<SealBody<R>>, E>
     where
         B: Body,
         B::Error: Into<BoxError>,
     {
+        let page = self.page(request.headers());
         let limit = self.options.config.bounds().handshake;
         let answer = async {
-            let hello = collect(body, MAX_HANDSHAKE).await?;
+            let hello = collect(request.into_body(), MAX_HANDSHAKE).await?;
             let budget = || self.handshakes.check().is_ok();
             self.responder.accept(&hello, |_| true, budget, &mut rng(), now())
         };
-        match timeout(limit, answer).await.unwrap_or(Err(Error::TimedOut { waiting_for: "the hello" })) {
+        let answer = timeout(limit, answer).await;
+        let response = match answer.unwrap_or(Err(Error::TimedOut { waiting_for: "the hello" })) {
             Ok((reply, session)) => {
                 tracing::debug!(
                     target: telemetry::TARGET,
                     session = %session.id(), peer = %session.peer(), suite = session.suite().as_str(),
                     "session made, not confirmed yet"
                 );
-                note_session(span, session.id(), session.peer());
                 self.responder.admit(session);
                 self.keep_sweeping();
                 let mut response = Response::new(SealBody::whole(reply));
@@ -266,7 +292,8 @@ impl Shared {
                 response
             }
             Err(error) => self.refuse(error, None),
-        }
+        };
+        Ok(self.outer(response, page))
     }
 
     /// An error response, signed where there is a subject and the rate allows.
