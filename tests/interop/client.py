@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import warnings
 
 import anyio
@@ -15,6 +16,7 @@ WATCHED = {"everything": "demo://resource/static/document/features.md", "python"
 def use(way, server, mode):
     """Visits `server` in one mode of the client: "legacy" is 2025-11-25, "auto" asks for 2026-07-28 first."""
     warnings.simplefilter("ignore")  # of what 2026-07-28 deprecates
+    logging.getLogger("mcp").addHandler(logging.NullHandler())  # of events that still came when it had gone
     return asyncio.run(asyncio.wait_for(visit(way.url + "/mcp", server, mode), 2 * BOUND)), {}
 
 

@@ -26,8 +26,13 @@ use tower_seal::{
     trust::Pinned,
 };
 
+/// How long a visit may take, with every wait in it. None comes near this: what is not done by then hangs.
+const LIMIT: Duration = Duration::from_secs(30);
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Updated = ResourceUpdatedNotificationParam;
+
+const WATCHED: &str = "test://watched-resource";
 
 /// What the server says unasked.
 enum Heard {
@@ -95,7 +100,8 @@ impl Visit {
     async fn progress(&mut self) -> Result<ProgressNotificationParam> {
         match self.heard.recv().await {
             Some(Heard::Progress(params)) => Ok(params),
-            _ => Err("no progress".into()),
+            Some(Heard::Updated(_)) => Err("an update where progress was to come".into()),
+            None => Err("the client ended where progress was to come".into()),
         }
     }
 
@@ -107,7 +113,8 @@ impl Visit {
             self.call(tool, arguments.clone()).await?;
             match timeout(Duration::from_millis(200), self.heard.recv()).await {
                 Ok(Some(Heard::Updated(params))) => break params,
-                Ok(_) => return Err("there is something else on the GET stream".into()),
+                Ok(Some(Heard::Progress(_))) => {} // of a call that was cancelled, on a stream of its own
+                Ok(None) => return Err("the client ended where an update was to come".into()),
                 Err(_) => {}
             }
         };
@@ -115,12 +122,13 @@ impl Visit {
         show("updated", updated)
     }
 
-    /// Starts a call that never ends, up to its first event.
-    async fn hang(&mut self, tag: &str) -> Result<RequestHandle<RoleClient>> {
-        let call = CallToolRequest::new(params("hang", json!({ "tag": tag })));
+    /// Starts a call that does not end by itself, up to its first event: that must not wait for the answer.
+    async fn hang(&mut self, tool: &'static str, arguments: Value) -> Result<RequestHandle<RoleClient>> {
+        let step = format!("{tool} {arguments} has begun");
+        let call = CallToolRequest::new(params(tool, arguments));
         let options = PeerRequestOptions::no_options();
         let call = self.client.send_cancellable_request(call.into(), options).await?;
-        show(format_args!("{tag} hangs"), self.progress().await?)?;
+        show(step, self.progress().await?)?;
         Ok(call)
     }
 
@@ -141,6 +149,11 @@ fn params(tool: &'static str, arguments: Value) -> CallToolRequestParams {
     CallToolRequestParams::new(tool).with_arguments(arguments.as_object().cloned().unwrap_or_default())
 }
 
+/// Some 300 KiB: many frames, and not ASCII.
+fn wide() -> String {
+    "ünïcode \u{1f389} \\ \" \u{7f}".repeat(12_000)
+}
+
 fn show(step: impl Display, answer: impl serde::Serialize) -> Result<()> {
     println!("{step}\t{}", serde_json::to_value(answer)?);
     Ok(())
@@ -151,9 +164,11 @@ fn show(step: impl Display, answer: impl serde::Serialize) -> Result<()> {
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [url, server, era, sealed @ ..] = arguments.as_slice() else { return Err("URL SERVER ERA".into()) };
-    let modern = era == "2026-07-28";
-    let wide = "ünïcode \u{1f389} \\ \" \u{7f}".repeat(12_000);
+    let ended = timeout(LIMIT, visit(url, server, era, sealed)).await;
+    ended.map_err(|_| format!("what comes after the last step did not end within {} s", LIMIT.as_secs()))?
+}
 
+async fn visit(url: &str, server: &str, era: &str, sealed: &[String]) -> Result<()> {
     let mut visit = Visit::new(url, era, sealed).await?;
     show("server", visit.client.peer_info().as_deref())?;
     show("tools", visit.client.list_tools(None).await?)?;
@@ -161,39 +176,50 @@ async fn main() -> Result<()> {
     show("templates", visit.client.list_resource_templates(None).await?)?;
     show("prompts", visit.client.list_prompts(None).await?)?;
     show("no such tool", visit.call("no_such_tool", json!({})).await.map_err(|error| error.to_string()))?;
-    if server != "python" {
-        let uri = "demo://resource/static/document/features.md";
-        show("read", visit.client.read_resource(ReadResourceRequestParams::new(uri)).await?)?;
-        show("echo", visit.call("echo", json!({ "message": wide })).await?)?;
-        let long = json!({ "duration": 0.2, "steps": 4 });
-        visit.slow("trigger-long-running-operation", long, 4).await?;
-        visit.updated(uri, "toggle-subscriber-updates", json!({})).await?;
-        visit.client.cancel().await?;
-        return Ok(());
-    }
-
-    let uri = "test://watched-resource";
-    show("read", visit.client.read_resource(ReadResourceRequestParams::new(uri)).await?)?;
-    show("echo", visit.call("echo", json!({ "text": "plain", "more": wide })).await?)?;
-    visit.slow("test_tool_with_progress", json!({}), 3).await?;
-    if modern {
-        let filter = SubscriptionFilter::builder().resource_subscription(uri).build();
-        let mut events = visit.client.listen(filter).await?;
-        visit.call("touch", json!({ "uri": uri })).await?;
-        show("updated", events.next().await?)?;
-        events.cancel().await?;
-    }
-    visit.hang("call").await?.cancel(None).await?;
-    visit.noticed(&["call"]).await?;
-    if modern {
-        // In this era whoever goes cancels what it asked for.
-        let mut leaving = Visit::new(url, era, sealed).await?;
-        let hanging = leaving.hang("client").await?;
-        drop((leaving, hanging));
-        visit.noticed(&["call", "client"]).await?;
-    } else {
-        visit.updated(uri, "touch", json!({ "uri": uri })).await?;
+    match (server, era) {
+        ("everything", _) => everything(&mut visit).await?,
+        (_, "2025-11-25") => legacy(&mut visit).await?,
+        _ => modern(&mut visit, || Visit::new(url, era, sealed)).await?,
     }
     visit.client.cancel().await?;
     Ok(())
+}
+
+/// The npm server. Its tools do not tell whether they were cancelled; what comes after that has to go on.
+async fn everything(visit: &mut Visit) -> Result<()> {
+    let uri = "demo://resource/static/document/features.md";
+    show("read", visit.client.read_resource(ReadResourceRequestParams::new(uri)).await?)?;
+    show("echo", visit.call("echo", json!({ "message": wide() })).await?)?;
+    let long = "trigger-long-running-operation";
+    visit.slow(long, json!({ "duration": 0.2, "steps": 4 }), 4).await?;
+    visit.hang(long, json!({ "duration": 60, "steps": 600 })).await?.cancel(None).await?;
+    visit.updated(uri, "toggle-subscriber-updates", json!({})).await
+}
+
+/// `server.py`, in either era.
+async fn common(visit: &mut Visit) -> Result<()> {
+    show("read", visit.client.read_resource(ReadResourceRequestParams::new(WATCHED)).await?)?;
+    show("echo", visit.call("echo", json!({ "text": "plain", "more": wide() })).await?)?;
+    visit.slow("test_tool_with_progress", json!({}), 3).await?;
+    visit.hang("hang", json!({ "tag": "call" })).await?.cancel(None).await?;
+    visit.noticed(&["call"]).await
+}
+
+async fn legacy(visit: &mut Visit) -> Result<()> {
+    common(visit).await?;
+    visit.updated(WATCHED, "touch", json!({ "uri": WATCHED })).await
+}
+
+async fn modern<F: Future<Output = Result<Visit>>>(visit: &mut Visit, another: impl Fn() -> F) -> Result<()> {
+    let filter = SubscriptionFilter::builder().resource_subscription(WATCHED).build();
+    let mut events = visit.client.listen(filter).await?;
+    visit.call("touch", json!({ "uri": WATCHED })).await?;
+    show("updated", events.next().await?)?;
+    events.cancel().await?;
+    common(visit).await?;
+    // In this era whoever goes cancels what it asked for.
+    let mut leaving = another().await?;
+    let hanging = leaving.hang("hang", json!({ "tag": "client" })).await?;
+    drop((leaving, hanging));
+    visit.noticed(&["call", "client"]).await
 }

@@ -21,10 +21,6 @@ class Failure(Exception):
     """A sentence about what went wrong."""
 
 
-class Skipped(Exception):
-    """A sentence about what is missing, so that nothing is known."""
-
-
 class Processes:
     """Starts processes, each the leader of its group, and ends them all."""
 
@@ -33,6 +29,7 @@ class Processes:
         self.started = []
         self.ended = {}  # by name, with which exit status
         self.upstream = None  # a tap in front of the server, where a suite wants one
+        self.reserved = contextlib.ExitStack()  # ports that nobody else is to get
 
     def __enter__(self):
         return self
@@ -44,10 +41,13 @@ class Processes:
             try:
                 process.wait(BOUND)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
-            process.reader.join()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # whatever it started and left
+            process.reader.join(BOUND)
             self.ended[process.name] = process.returncode
+        self.reserved.close()
 
     def start(self, name, *argv, until=None, **env):
         """Returns the match of `until`, once a line of the output has it."""
@@ -220,8 +220,11 @@ class Sealed:
 def nginx(processes, upstream):
     """Ends TLS, takes the prefix /tools/ away and gives another Host; all else as nginx comes."""
     folder = processes.folder
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]  # nginx cannot be given port 0
+    # nginx cannot be given port 0. This socket never listens, and so keeps the port from everybody else.
+    reserved = processes.reserved.enter_context(socket.socket())
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    reserved.bind(("127.0.0.1", 0))
+    port = reserved.getsockname()[1]
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
         + ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
@@ -229,9 +232,12 @@ def nginx(processes, upstream):
         cwd=folder,
         check=True,
         capture_output=True,
+        timeout=BOUND,
     )
     template = (HERE / "nginx.conf").read_text()
     (folder / "nginx.conf").write_text(template.replace("PORT", str(port)).replace("SERVE", upstream))
-    processes.start("nginx", TARGET / "nginx", "-p", folder, "-c", "nginx.conf", "-e", "stderr")
+    # Started by root, its worker would be another user, who may not be let into this folder.
+    user = ["-g", "user root;"] if os.geteuid() == 0 else []
+    processes.start("nginx", TARGET / "nginx", "-p", folder, "-c", "nginx.conf", "-e", "stderr", *user)
     eventually("nginx answers", lambda: answers(port))
     return f"https://localhost:{port}/tools", folder / "nginx.crt"
