@@ -270,10 +270,23 @@ pub struct Limits {
     pub provisional: usize,
     /// Hellos remembered for an hour, so that a repeated one is refused. 65,536.
     pub hellos: usize,
+    /// Two-way connections whose handshake is not finished, after which further ones get `busy`. 1,024.
+    pub unfinished: usize,
+    /// How long a two-way connection may carry no message either way. 24 h, which is also as long as it may last.
+    pub duplex_idle: Duration,
+    /// How long a WebSocket peer may be silent before it is pinged. 30 s.
+    pub ping: Duration,
+    /// How long after a ping a WebSocket peer may stay silent. 30 s.
+    pub pong: Duration,
     /// Handshakes begun in a second, all peers together, after which hellos get `busy`. 1,000.
     pub handshakes_per_second: u32,
     /// Errors signed in a second; further ones go unsigned. 200.
     pub signed_errors_per_second: u32,
+    /// Calls of ours on one two-way connection that wait for an answer, and incoming messages there that wait
+    /// to be served. 1,024.
+    pub in_flight: usize,
+    /// Incoming messages that are served at once on one two-way connection. 128.
+    pub serving: usize,
     /// Records after which a sender takes the next key. 2^24, the most that the protocol allows.
     pub rekey_records: u32,
     /// Bytes of plaintext after which a sender takes the next key. 2^36, the most that the protocol allows.
@@ -299,8 +312,14 @@ impl Default for Limits {
             sessions_per_peer: 64,
             provisional: 4096,
             hellos: 65_536,
+            unfinished: 1024,
+            duplex_idle: Duration::from_secs(24 * 3600),
+            ping: Duration::from_secs(30),
+            pong: Duration::from_secs(30),
             handshakes_per_second: 1000,
             signed_errors_per_second: 200,
+            in_flight: 1024,
+            serving: 128,
             rekey_records: 1 << 24,
             rekey_bytes: 1 << 36,
         }

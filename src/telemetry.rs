@@ -22,6 +22,12 @@ pub const SEAL_SPAN: &str = "seal";
 /// Its fields, where known: `session`, `peer`.
 pub const UNSEAL_SPAN: &str = "unseal";
 
+/// The span of a duplex handshake on the initiator's side. Its fields, where known: `session`, `peer`.
+pub const CONNECT_SPAN: &str = "connect";
+
+/// The span of a duplex handshake on the responder's side. Its fields, where known: `session`, `peer`.
+pub const ACCEPT_SPAN: &str = "accept";
+
 macro_rules! metrics {
     ($($(#[$doc:meta])* $variant:ident, $name:literal;)*) => {
         /// A number that [`Telemetry`] keeps.
@@ -49,14 +55,20 @@ macro_rules! metrics {
 metrics! {
     /// Handshakes that ended in a session, of either side.
     Handshakes, "tower_seal_handshakes_total";
-    /// Sessions alive now; the only one that falls.
+    /// Sessions alive now. This one falls, too.
     SessionsLive, "tower_seal_sessions_live";
+    /// Handshakes of two-way connections that both sides have confirmed.
+    DuplexHandshakes, "tower_seal_duplex_handshakes_total";
+    /// Two-way connections open now, in plaintext too. This one falls, too.
+    ConnectionsLive, "tower_seal_connections_live";
     /// Records sealed.
     RecordsSealed, "tower_seal_records_sealed_total";
     /// Records opened, every check held.
     RecordsOpened, "tower_seal_records_opened_total";
-    /// Requests taken, or sent, in plaintext.
+    /// Requests taken, or sent, in plaintext, and two-way connections.
     PlaintextRequests, "tower_seal_plaintext_requests_total";
+    /// Answers to calls that nobody waits for any more, or that nobody made; dropped.
+    LateAnswers, "tower_seal_late_answers_total";
     /// Public-key operations (signatures, verifications, key agreements) done for handshakes.
     HandshakeOperations, "tower_seal_handshake_operations_total";
 }

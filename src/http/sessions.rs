@@ -58,7 +58,20 @@ impl Sessions {
     /// The session that takes a stream now, if there is one and its renewal is not due.
     pub(super) fn ready(&self, place: &Place) -> Option<Arc<Session>> {
         let now = now();
-        lock(&self.slots).get(place)?.usable(now)
+        let mut slots = lock(&self.slots);
+        if let Some(slot) = slots.get(place) {
+            return slot.usable(now);
+        }
+        // Made when nobody was expected there yet, and since then its node has been learned.
+        let before = Place { origin: place.origin.clone(), audience: None };
+        let made = slots.peek(&before)?.ready.as_ref()?;
+        if Some(made.peer()) != place.audience {
+            return None;
+        }
+        let slot = slots.pop(&before)?;
+        let session = slot.usable(now);
+        slots.put(place.clone(), slot);
+        session
     }
 
     /// A new session. `handshake` makes it, if nobody is at it already; else it is dropped before the wait.

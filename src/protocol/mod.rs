@@ -54,6 +54,7 @@ mod exchange;
 mod handshake;
 mod json;
 mod keys;
+mod message_kind;
 mod record;
 mod reject;
 mod replay;
@@ -67,8 +68,9 @@ mod vectors;
 
 pub use exchange::{Awaiting, Claimed, Offered, Request};
 pub use handshake::{Destination, Initiator, MAX_HANDSHAKE};
+pub use message_kind::MessageKind;
 pub use record::{Plaintext, Record};
-pub use reject::{MAX_ERROR, Subject, refusal};
+pub use reject::{MAX_ERROR, Subject, error_message, refusal};
 pub use responder::Responder;
 pub use session::Session;
 pub use stream::{Final, Opened, Opener, Sealer};

@@ -1,0 +1,45 @@
+//! TLS for `wss`, by rustls.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::{io::AsyncRead, io::AsyncWrite, net::TcpStream};
+use tokio_rustls::TlsConnector;
+
+use crate::error::{Error, Result};
+
+/// TCP, with or without TLS.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// Connects; with TLS if there is a config for it.
+pub(super) async fn dial(host: &str, port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Box<dyn Socket>> {
+    let failed = |error: std::io::Error| Error::Transport(Arc::new(error));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    let Some(config) = tls else {
+        return Ok(Box::new(tcp));
+    };
+    let name = ServerName::try_from(host.to_owned()).map_err(|error| Error::Transport(Arc::new(error)))?;
+    let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(failed)?;
+    Ok(Box::new(stream))
+}
+
+/// Trusts the system's certificate authorities, which are read once.
+pub(super) fn system() -> Result<Arc<ClientConfig>> {
+    static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(config) = SYSTEM.get() {
+        return Ok(config.clone());
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::Transport(Arc::new(error)))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(SYSTEM.get_or_init(|| Arc::new(config)).clone())
+}

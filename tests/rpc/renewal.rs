@@ -1,0 +1,82 @@
+//! Sessions that grow old.
+
+use tower::ServiceExt as _;
+use tower_seal::telemetry::Metric;
+
+use crate::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_renewed_before_its_time_is_up_and_nobody_waits_for_it() {
+    let sides = Sides::new().server_limits(|limits| limits.session = 1000 * SECOND);
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    let gate = Gate::new();
+    let held = gate.clone();
+    let first = Count::default();
+    let wire = middle(wire, move |frame, next| {
+        let held = (is_hello(&frame) && first.add() > 0).then(|| held.clone());
+        async move {
+            if let Some(held) = held {
+                held.pass().await;
+            }
+            next.oneshot(frame).await
+        }
+    });
+    let rpc = sides.seal(wire);
+    for _ in 0..8 {
+        ask(&rpc, request(1, "m")).await.unwrap();
+        tokio::time::advance(110 * SECOND).await;
+    }
+    assert_eq!(traffic.values(), (1, 8));
+    tokio::time::advance(30 * SECOND).await;
+    // Due; the old one serves while the new one is made, for this call and for others.
+    for _ in 0..3 {
+        ask(&rpc, request(1, "m")).await.unwrap();
+    }
+    assert_eq!(traffic.values(), (1, 11));
+    gate.open();
+    settle().await;
+    assert_eq!(traffic.hellos.value(), 2);
+    ask(&rpc, request(1, "m")).await.unwrap();
+    tokio::time::advance(200 * SECOND).await;
+    ask(&rpc, request(1, "m")).await.unwrap();
+    assert_eq!(traffic.hellos.value(), 2, "the new one serves");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_rested_long_is_made_anew() {
+    let sides = Sides::new();
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    let rpc = sides.seal(wire);
+    ask(&rpc, request(1, "m")).await.unwrap();
+    tokio::time::advance(1000 * SECOND).await;
+    ask(&rpc, request(1, "m")).await.unwrap();
+    assert_eq!(traffic.values(), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_alone_confirm_the_session_on_the_server_only() {
+    // None of its records has been opened by the client, so it makes a new one before the far side could have
+    // given it up.
+    let sides = Sides::new();
+    let (app, served) = counted(echo());
+    let (wire, traffic) = Traffic::through(sides.serve(app));
+    let rpc = sides.seal(wire);
+    for i in 0..4 {
+        assert_eq!(ask(&rpc, notification("m")).await.unwrap(), None);
+        assert_eq!(served.value(), i + 1);
+        tokio::time::advance(20 * SECOND).await;
+    }
+    assert_eq!(traffic.values(), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_wiped_when_sessions_are_over_without_another_message() {
+    let sides = Sides::new().server_limits(|limits| limits.idle = 100 * SECOND);
+    let rpc = sides.seal(sides.serve(echo()));
+    ask(&rpc, request(1, "m")).await.unwrap();
+    let live = || sides.server.telemetry().value(Metric::SessionsLive);
+    tokio::time::sleep(90 * SECOND).await;
+    assert_eq!(live(), 1);
+    tokio::time::sleep(60 * SECOND).await;
+    assert_eq!(live(), 0);
+}
