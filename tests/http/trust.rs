@@ -4,7 +4,13 @@
 use http::{Request, Response};
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
-use tower_seal::{Config, Error, Identity, error::Code, http::SealLayer, telemetry::Metric, trust::Pinned};
+use tower_seal::{
+    Config, Error, Identity,
+    error::Code,
+    http::SealLayer,
+    telemetry::Metric,
+    trust::{FirstUse, KnownPeers, Pinned},
+};
 
 use crate::support::*;
 
@@ -159,4 +165,19 @@ async fn a_request_in_hand_when_trust_goes_gets_no_answer() {
     gate.open();
     let error = call.await.unwrap().unwrap_err();
     assert!(matches!(error, Error::OutcomeUnknown), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_origin_that_is_met_for_the_first_time_takes_one_handshake() {
+    let mut sides = Sides::new();
+    let folder = tempfile::tempdir().unwrap();
+    let learning = FirstUse::new(KnownPeers::open(folder.path().join("peers")).unwrap()).unwrap();
+    sides.client = Config::new(Identity::generate(), learning);
+    sides.clients.insert(sides.client.node_id());
+    let (wire, traffic) = Traffic::through(sides.serve(streaming().0));
+    let http = sides.seal(wire);
+    for _ in 0..3 {
+        assert_eq!(ask(&http, get("http://example.com/")).await.unwrap().1, "hello");
+    }
+    assert_eq!(traffic.values(), (1, 3));
 }

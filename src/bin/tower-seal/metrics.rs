@@ -33,7 +33,11 @@ fn text(config: &Config) -> String {
     let telemetry = config.telemetry();
     let mut text = String::new();
     for metric in Metric::ALL {
-        let kind = if matches!(metric, Metric::SessionsLive | Metric::ConnectionsLive) { "gauge" } else { "counter" };
+        let kind = if matches!(metric, Metric::SessionsLive | Metric::ConnectionsLive) {
+            "gauge"
+        } else {
+            "counter"
+        };
         let name = metric.name();
         let _ = writeln!(text, "# TYPE {name} {kind}\n{name} {}", telemetry.value(*metric));
     }
