@@ -5,13 +5,14 @@
 //!                    | [64 signature | u8 n | u32 index | n*32 siblings] | ciphertext
 //! ```
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 
 use super::record::{Nonce, Opening, Outgoing, Record, Signed};
 use crate::{
     config::Encoding,
     error::{Error, Result},
     identity::Signature,
+    suite::NONCE,
 };
 
 /// The first byte of a binary record.
@@ -19,6 +20,9 @@ const KIND: u8 = 0x01;
 
 const OPENING: u8 = 1;
 const SIGNED: u8 = 2;
+
+/// Session, stream, salt, deadline.
+const OPENING_LENGTH: usize = 16 + 8 + 16 + 8;
 
 const SHORT: Error = Error::malformed("a binary record that ends within its header");
 
@@ -76,31 +80,35 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
 ///
 /// Returns the frame, and the ciphertext as a part of it.
 pub(super) fn write(record: Outgoing, framed: bool) -> (Bytes, Bytes) {
-    let mut header = Vec::with_capacity(160);
-    let flags =
-        if record.opening.is_some() { OPENING } else { 0 } | if record.signed.is_some() { SIGNED } else { 0 };
-    header.extend_from_slice(&[KIND, flags]);
-    if let Some(opening) = &record.opening {
-        header.extend_from_slice(opening.session.as_bytes());
-        header.extend_from_slice(&opening.stream.to_be_bytes());
-        header.extend_from_slice(&opening.bytes());
+    let signature = record.signed.map_or(0, |_| 64 + 1 + 4 + 32 * record.siblings.len());
+    let opening = record.opening.map_or(0, |_| OPENING_LENGTH);
+    let header = 2 + opening + NONCE + signature;
+    let (mut buffer, headroom) = record.buffer.into_parts();
+    let start = headroom - header - if framed { 4 } else { 0 };
+    let length = (header + buffer.len() - headroom) as u32;
+
+    let mut out = &mut buffer[start..headroom];
+    if framed {
+        out.put_u32(length);
     }
-    header.extend_from_slice(&record.nonce.0);
+    out.put_u8(KIND);
+    out.put_u8(
+        if record.opening.is_some() { OPENING } else { 0 } | if record.signed.is_some() { SIGNED } else { 0 },
+    );
+    if let Some(opening) = &record.opening {
+        out.put_slice(opening.session.as_bytes());
+        out.put_u64(opening.stream);
+        out.put_slice(&opening.bytes());
+    }
+    out.put_slice(&record.nonce.0);
     if let Some(signed) = &record.signed {
-        header.extend_from_slice(&signed.signature.0);
-        header.push(record.siblings.len() as u8);
-        header.extend_from_slice(&signed.index.to_be_bytes());
+        out.put_slice(&signed.signature.0);
+        out.put_u8(record.siblings.len() as u8);
+        out.put_u32(signed.index);
         for sibling in &record.siblings {
-            header.extend_from_slice(sibling);
+            out.put_slice(sibling);
         }
     }
-    let (mut buffer, headroom) = record.buffer.into_parts();
-    if framed {
-        let length = (header.len() + buffer.len() - headroom) as u32;
-        header.splice(0..0, length.to_be_bytes());
-    }
-    let start = headroom - header.len();
-    buffer[start..headroom].copy_from_slice(&header);
     let mut frame = buffer.freeze();
     let ciphertext = frame.slice(headroom..);
     frame.advance(start);
