@@ -243,8 +243,9 @@ pub enum Padding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes of plaintext in one record taken from a peer, and so of a body sent in one record. 16 MiB;
-    /// never less than 1 MiB, which every receiver must take.
+    /// Bytes of plaintext in one record taken from a peer. 1 MiB, and never less, since every receiver must take
+    /// that; more lets strangers have as much of a first record kept until it is whole. What is sent is cut, or
+    /// refused, at 1 MiB.
     pub record: usize,
     /// Bytes of content in one message of any number of records. No limit.
     pub body: u64,
@@ -276,7 +277,7 @@ pub struct Limits {
     pub duplex_idle: Duration,
     /// How long a WebSocket peer may be silent before it is pinged. 30 s.
     pub ping: Duration,
-    /// How long after a ping a WebSocket peer may stay silent. 30 s.
+    /// How long after a ping a WebSocket peer may stay silent; it answers while it waits for messages. 2 min.
     pub pong: Duration,
     /// Handshakes begun in a second, all peers together, after which hellos get `busy`. 1,000.
     pub handshakes_per_second: u32,
@@ -299,7 +300,7 @@ pub const PORTABLE_RECORD: usize = 1 << 20;
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            record: 16 << 20,
+            record: PORTABLE_RECORD,
             body: u64::MAX,
             head: 64 << 10,
             handshake: Duration::from_secs(10),
@@ -315,7 +316,7 @@ impl Default for Limits {
             unfinished: 1024,
             duplex_idle: Duration::from_secs(24 * 3600),
             ping: Duration::from_secs(30),
-            pong: Duration::from_secs(30),
+            pong: Duration::from_secs(120),
             handshakes_per_second: 1000,
             signed_errors_per_second: 200,
             in_flight: 1024,

@@ -5,7 +5,7 @@
 //! of what this protects.
 //!
 //! ```text
-//!  mcp                                     adapters to the rmcp SDK
+//!  mcp   tower_mcp                         adapters to the SDKs rmcp and tower-mcp
 //!  http   rpc   duplex                     Tower layers and connections: async shells around the core
 //!  protocol -> config -> trust -> identity the core: bytes in, bytes out; no I/O, no clock, no randomness
 //!  error   telemetry                       words that everything uses
@@ -27,6 +27,8 @@ pub mod http;
 pub mod mcp;
 #[cfg(feature = "rpc")]
 pub mod rpc;
+#[cfg(feature = "tower-mcp")]
+pub mod tower_mcp;
 
 pub use config::Config;
 pub use error::Error;

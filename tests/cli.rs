@@ -7,22 +7,52 @@
     reason = "a test that cannot run has failed"
 )]
 
+#[path = "cli/broken.rs"]
+mod broken;
 #[path = "cli/carried.rs"]
 mod carried;
+#[path = "cli/children.rs"]
+mod children;
 #[path = "cli/commands.rs"]
 mod commands;
+#[path = "cli/connect_failing.rs"]
+mod connect_failing;
+#[path = "cli/connect_hand.rs"]
+mod connect_hand;
+#[path = "cli/connect_legacy.rs"]
+mod connect_legacy;
+#[path = "cli/connect_lost.rs"]
+mod connect_lost;
+#[path = "cli/connect_modern.rs"]
+mod connect_modern;
+#[path = "cli/connect_rmcp.rs"]
+mod connect_rmcp;
+#[path = "cli/connect_server.rs"]
+mod connect_server;
+#[path = "cli/connect_websocket.rs"]
+mod connect_websocket;
 #[path = "cli/daemons.rs"]
 mod daemons;
 #[path = "cli/failing.rs"]
 mod failing;
 #[path = "cli/first_use.rs"]
 mod first_use;
+#[path = "cli/local.rs"]
+mod local;
+#[path = "support/mcp_server.rs"]
+mod mcp_server;
 #[path = "cli/not_started.rs"]
 mod not_started;
 #[path = "cli/restarts.rs"]
 mod restarts;
+#[path = "cli/stdio.rs"]
+mod stdio;
 #[path = "cli/support.rs"]
 mod support;
+#[path = "cli/transcripts.rs"]
+mod transcripts;
+#[path = "cli/wrapped.rs"]
+mod wrapped;
 
 use std::process::Command;
 

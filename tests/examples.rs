@@ -89,6 +89,29 @@ fn by_hand() {
 }
 
 #[test]
+fn rpc_queue() {
+    let lines = lines(&example("rpc_queue").output().unwrap());
+    // A hello, and two requests.
+    assert_eq!(lines.iter().filter(|line| line.starts_with("in the queue: ")).count(), 3, "{lines:?}");
+    let answers: Vec<_> = lines.iter().filter(|line| line.starts_with("{\"jsonrpc\"")).collect();
+    assert!(answers.len() == 2 && answers.iter().all(|answer| answer.contains("hello, ")), "{lines:?}");
+}
+
+#[test]
+fn websocket() {
+    let lines = lines(&example("websocket").output().unwrap());
+    assert!(lines[0].starts_with("node ") && lines[0].contains(" listening on ws://"), "{lines:?}");
+    assert_eq!(lines[1..], [r#"Some(b"hello")"#, "None"]);
+}
+
+#[test]
+fn rmcp_websocket() {
+    let lines = lines(&example("rmcp_websocket").output().unwrap());
+    let name = lines[0].strip_prefix("I am ").unwrap().trim_end_matches('…');
+    assert!(is_node_id(&lines[1]) && lines[1].starts_with(name), "{lines:?}");
+}
+
+#[test]
 fn each_has_one_idea_and_at_most_sixty_lines() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples");
     for file in std::fs::read_dir(folder).unwrap() {

@@ -19,7 +19,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use mcp_server::{Heard, Listener, Log, McpServer, params, text};
@@ -241,6 +241,26 @@ async fn two_ids_are_refused_whatever_they_are() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn an_underscore_is_as_good_as_a_hyphen() {
+    let ([alice, _], [bob, _]) = (node().await, node().await);
+    let world = World::new(BindSessionsLayer::new());
+    let id = world.begin(alice).await;
+    let ask = async |names: &[&str], caller| {
+        let mut request = Request::new(());
+        for name in names {
+            request.headers_mut().append(name.parse::<HeaderName>().unwrap(), id.parse().unwrap());
+        }
+        request.extensions_mut().insert::<Verified>(caller);
+        let response = world.service.clone().oneshot(request).await.unwrap();
+        (response.status(), response.extensions().get::<SessionRefused>().copied())
+    };
+    assert_eq!(ask(&["Mcp_Session_Id"], bob).await, FOREIGN);
+    assert_eq!(ask(&["mcp-session_id"], bob).await, FOREIGN);
+    assert_eq!(ask(&["mcp-session-id", "mcp_session_id"], alice).await, AMBIGUOUS);
+    assert_eq!(ask(&["mcp_session_id"], alice).await, OK);
 }
 
 #[tokio::test]

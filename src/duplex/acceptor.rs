@@ -104,7 +104,7 @@ impl Acceptor {
         let path = if path.is_empty() { "/" } else { path };
         let stripped = target.and_then(|target| target.strip_prefix(&self.shared.prefix));
         match stripped {
-            Some("") => path == "/",
+            Some("") if !self.shared.prefix.is_empty() => path == "/",
             Some(stripped) => stripped == path && path.starts_with('/') && !path.starts_with("//"),
             None => false,
         }
@@ -197,7 +197,7 @@ async fn shake<T: Transport>(
     let config = responder.config();
     let frame = next(transport).await?;
     if let Frame::Text(message) = &frame
-        && MessageKind::of(message) == Some(MessageKind::Foreign)
+        && MessageKind::of(message) == Some(MessageKind::JsonRpc)
     {
         if config.accepts_plaintext() {
             return Ok(Hands::Plain(frame));

@@ -229,10 +229,8 @@ where
                     return Poll::Ready(None);
                 };
                 let content = ready!(opening.poll_content(cx));
-                if let Some(Err(error)) = &content {
-                    if let Some(failure) = &opening.failure {
-                        failure.set(error);
-                    }
+                if let (Some(Err(error)), Some(failure)) = (&content, &opening.failure) {
+                    failure.set(error);
                 }
                 if !matches!(content, Some(Ok(_))) || opening.is_over() {
                     *rest = None;

@@ -44,6 +44,7 @@ mod body;
 mod client;
 mod frames;
 mod message;
+mod not_sent;
 mod rejection;
 mod server;
 mod sessions;
@@ -58,8 +59,12 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::config::Encoding;
 
+#[cfg(feature = "mcp")]
+pub(crate) use message::with_hyphens;
+
 pub use body::{OpenBody, SealBody};
 pub use client::{Seal, SealLayer};
+pub use not_sent::NotSent;
 pub use rejection::Rejection;
 #[cfg(feature = "reqwest")]
 pub use reqwest::Reqwest;

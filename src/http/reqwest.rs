@@ -8,7 +8,7 @@ use http_body::Body;
 use reqwest::{Client, redirect::Policy};
 use tower_service::Service;
 
-use super::BoxError;
+use super::{BoxError, NotSent};
 
 /// A thin adapter: requests and responses of the `http` crate through reqwest.
 #[derive(Clone, Debug)]
@@ -52,7 +52,9 @@ where
         async move {
             let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap))?;
             let asked = request.url().clone();
-            let response = client.execute(request).await?;
+            let response = client.execute(request).await.map_err(|error| -> BoxError {
+                if error.is_connect() { NotSent::new(error).into() } else { error.into() }
+            })?;
             if *response.url() != asked {
                 return Err("the request was redirected, which a sealed one must not be".into());
             }

@@ -1,4 +1,5 @@
-//! MCP with rmcp: its streamable HTTP client over any Tower service, sealed or not.
+//! MCP with rmcp: its streamable HTTP client over any Tower service, sealed or not; and both its sides over a
+//! two-way connection.
 //!
 //! rmcp speaks MCP, and leaves HTTP to a small trait. [`HttpClient`] implements that trait once, for every
 //! service from requests to responses: the client layer of [`http`](crate::http) over hyper or reqwest, a
@@ -36,10 +37,19 @@
 //! says unasked. For MCP as of 2026-07-28, which has none of these, call rmcp's `serve_with_lifecycle` with
 //! `ClientLifecycleMode::Discover`. Both pass through [`HttpClient`]. When a session of the seal is lost under
 //! a request, [`Repeatable`] says whether the request may be sent again.
+//!
+//! Over a two-way connection, such as a WebSocket or the standard streams of a child process, there is no HTTP:
+//! `transport` (with the feature `duplex`) makes a sealed connection an rmcp transport for clients and servers, and
+//! [`MessageTransport`] any other. Handlers find the [`Verified`](crate::Verified) peer in their context.
 
 mod client;
+mod incoming;
 mod repeat;
 mod sessions;
+mod transport;
+
+#[cfg(feature = "duplex")]
+mod sealed;
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
@@ -52,7 +62,10 @@ use rmcp::transport::{
 
 pub use client::HttpClient;
 pub use repeat::Repeatable;
+#[cfg(feature = "duplex")]
+pub use sealed::transport;
 pub use sessions::{BindSessions, BindSessionsLayer, SessionRefused};
+pub use transport::MessageTransport;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Failure = StreamableHttpError<HttpClientError>;

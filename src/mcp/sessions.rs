@@ -9,14 +9,14 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode};
 use lru::LruCache;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::answer::SESSION_ID;
-use crate::{identity::NodeId, telemetry, trust::Verified};
+use crate::{http::with_hyphens, identity::NodeId, telemetry, trust::Verified};
 
 /// Ties each legacy `Mcp-Session-Id` that the server below hands out to the verified caller who got it:
 /// `UnsealLayer::new(config).layer(BindSessionsLayer::new().layer(server))`.
@@ -102,7 +102,9 @@ impl BindSessionsLayer {
             Some(verified) => Some(Caller::Node(verified.node_id())),
             None => self.options.unverified.then_some(Caller::Unverified),
         };
-        let mut ids = request.headers().get_all(SESSION_ID).iter();
+        // Underscores too, since many a server takes them for hyphens.
+        let is_id = |name: &HeaderName| with_hyphens(name) == SESSION_ID;
+        let mut ids = request.headers().iter().filter(|(name, _)| is_id(name)).map(|(_, id)| id);
         let session = match (ids.next(), ids.next()) {
             (None, _) => None,
             (Some(_), Some(_)) => return Err(SessionRefused::Ambiguous),

@@ -101,7 +101,8 @@ impl Awaiting {
     pub fn refused(&self, message: &[u8]) -> Error {
         match Refusal::parse(message) {
             Ok(refusal) => {
-                let subject = Subject::sent(self.session.id(), self.stream, self.first.hash());
+                let subject =
+                    Subject::sent(self.session.id(), self.stream, self.first.nonce(), self.first.hash());
                 let signed =
                     refusal.is_signed_by(&self.session.agreed.verifier, self.session.peer(), &subject);
                 Error::Refused { code: refusal.code, signed }

@@ -12,17 +12,17 @@ pub enum MessageKind {
     Record,
     /// An error.
     Error,
-    /// A JSON object without a `type`, such as a JSON-RPC message that is not sealed.
-    Foreign,
+    /// A JSON-RPC message that is not sealed.
+    JsonRpc,
 }
 
 impl MessageKind {
-    /// Reads the type. `None` for what is no JSON object, and for types that this protocol does not have.
+    /// Reads the type. `None` for what is no JSON object of this protocol, nor one of JSON-RPC.
     #[must_use]
     pub fn of(message: &[u8]) -> Option<Self> {
         let object = Object::parse(message).ok()?;
         let Some(kind) = object.optional("type") else {
-            return Some(MessageKind::Foreign);
+            return object.optional("jsonrpc").map(|_| MessageKind::JsonRpc);
         };
         match &*kind.string().ok()? {
             "key_exchange" => Some(MessageKind::Handshake),

@@ -173,6 +173,11 @@ impl Record {
         Some((text, tag))
     }
 
+    pub(super) fn into_ciphertext(self) -> Bytes {
+        let mut body = self.body.freeze();
+        body.split_off(self.ciphertext_at.min(body.len()))
+    }
+
     /// What has been decrypted, in the buffer in which it came.
     pub(super) fn take_text(&mut self) -> Bytes {
         let mut body = std::mem::take(&mut self.body).freeze();

@@ -11,7 +11,7 @@ use super::{
         text_field,
     },
     keys,
-    record::{Nonce, Record},
+    record::{Nonce, Opening, Record},
     stream::Stream,
     transcript::Transcript,
 };
@@ -26,52 +26,57 @@ use crate::{
 pub const MAX_ERROR: usize = 16 << 10;
 
 /// The request that an error is about: a stream whose first record could be parsed.
-pub struct Subject {
-    pub(super) session: SessionId,
-    pub(super) stream: u64,
+///
+/// Small, since every request that goes well has one, too; what an error needs is only made for an error.
+pub struct Subject(Box<About>);
+
+struct About {
+    session: SessionId,
+    stream: u64,
+    nonce: Nonce,
     first: First,
 }
 
-/// The first record of a request, which has to be hashed if there is an error about it.
+/// The first record of a request, whose nonce and ciphertext are hashed for an error about it.
 enum First {
-    /// SHA-256 of nonce and ciphertext.
     Hash([u8; 32]),
-    /// One that has been opened. Sealed again it is what it was; so all the requests that go well cost no hash.
-    Opened { stream: Stream, nonce: Nonce, text: Bytes },
+    Ciphertext(Bytes),
+    /// One that has been opened: what was under its seal. Sealed again it is what it was.
+    Opened(Stream, Bytes),
 }
 
 impl Subject {
     /// Of a record that begins a request, and has not been opened.
     #[must_use]
-    pub fn of(record: &Record) -> Option<Self> {
-        record.opening.map(|opening| Subject {
-            session: opening.session,
-            stream: opening.stream,
-            first: First::Hash(sha256(&[&record.nonce.0, record.ciphertext()])),
-        })
+    pub fn of(record: Record) -> Option<Self> {
+        let Opening { session, stream, .. } = record.opening?;
+        let nonce = record.nonce;
+        Some(Subject::new(session, stream, nonce, First::Ciphertext(record.into_ciphertext())))
     }
 
-    /// Of a request that was sent.
-    pub(super) fn sent(session: SessionId, stream: u64, hash: [u8; 32]) -> Self {
-        Subject { session, stream, first: First::Hash(hash) }
+    /// Of a request that was sent. `hash` is of the nonce and ciphertext of its first record.
+    pub(super) fn sent(session: SessionId, stream: u64, nonce: Nonce, hash: [u8; 32]) -> Self {
+        Subject::new(session, stream, nonce, First::Hash(hash))
     }
 
     /// Of a record that has been opened. `text` is what was under its seal.
     pub(super) fn opened(stream: Stream, nonce: Nonce, text: Bytes) -> Self {
-        Subject {
-            session: stream.session.id(),
-            stream: stream.id(),
-            first: First::Opened { stream, nonce, text },
-        }
+        Subject::new(stream.session.id(), stream.id(), nonce, First::Opened(stream, text))
+    }
+
+    fn new(session: SessionId, stream: u64, nonce: Nonce, first: First) -> Self {
+        Subject(Box::new(About { session, stream, nonce, first }))
     }
 
     /// SHA-256 of nonce and ciphertext of the first record.
-    pub(super) fn hash(&self) -> Result<[u8; 32]> {
-        match &self.first {
+    fn hash(&self) -> Result<[u8; 32]> {
+        let nonce = self.0.nonce;
+        match &self.0.first {
             First::Hash(hash) => Ok(*hash),
-            First::Opened { stream, nonce, text } => {
+            First::Ciphertext(ciphertext) => Ok(sha256(&[&nonce.0, ciphertext])),
+            First::Opened(stream, text) => {
                 let mut text = BytesMut::from(&text[..]);
-                let tag = stream.seal_again(*nonce, &mut text)?;
+                let tag = stream.seal_again(nonce, &mut text)?;
                 Ok(sha256(&[&nonce.0, &text, &tag]))
             }
         }
@@ -80,8 +85,8 @@ impl Subject {
     fn signed_bytes(&self, code: &str, node_id: NodeId) -> Result<Vec<u8>> {
         Ok(Transcript::new(keys::REJECT)
             .lp(code.as_bytes())
-            .lp(self.session.as_bytes())
-            .u64(self.stream)
+            .lp(self.0.session.as_bytes())
+            .u64(self.0.stream)
             .lp(&self.hash()?)
             .lp(node_id.as_bytes())
             .bytes())
@@ -91,8 +96,8 @@ impl Subject {
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject")
-            .field("session", &self.session)
-            .field("stream", &self.stream)
+            .field("session", &self.0.session)
+            .field("stream", &self.0.stream)
             .finish_non_exhaustive()
     }
 }
@@ -108,8 +113,8 @@ pub(super) fn write(error: &Error, subject: Option<(&Subject, &Identity)>) -> By
         && let Ok(signed_bytes) = subject.signed_bytes(code, identity.node_id())
     {
         let node_id = identity.node_id();
-        hex_field(&mut out, "session", subject.session.as_bytes());
-        integer_field(&mut out, "stream", subject.stream);
+        hex_field(&mut out, "session", subject.0.session.as_bytes());
+        integer_field(&mut out, "stream", subject.0.stream);
         hex_field(&mut out, "node_id", node_id.as_bytes());
         hex_field(&mut out, "signature", &identity.sign(&signed_bytes).0);
     }
@@ -159,7 +164,7 @@ impl Refusal {
         let Some((session, stream, node_id, signature)) = &self.signature else {
             return false;
         };
-        (*session, *stream, *node_id) == (subject.session, subject.stream, node)
+        (*session, *stream, *node_id) == (subject.0.session, subject.0.stream, node)
             && subject
                 .signed_bytes(self.code.as_str(), node)
                 .is_ok_and(|signed_bytes| verifier.verify(&signed_bytes, &signature.0).is_ok())

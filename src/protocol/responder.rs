@@ -96,7 +96,7 @@ impl Responder {
         mut record: Record,
         now: Instant,
     ) -> Result<(Offered, Subject), (Error, Option<Subject>)> {
-        self.find_and_open(&mut record, now).map_err(|error| (error, Subject::of(&record)))
+        self.find_and_open(&mut record, now).map_err(|error| (error, Subject::of(record)))
     }
 
     fn find_and_open(&self, record: &mut Record, now: Instant) -> Result<(Offered, Subject)> {

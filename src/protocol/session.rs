@@ -32,7 +32,7 @@ pub(crate) const PROVISIONAL: Duration = Duration::from_secs(60);
 /// How long a stream may run from its beginning.
 const LONGEST_STREAM: Duration = Duration::from_secs(24 * 3600);
 
-const GONE: Error = Error::new(Code::UnknownSession, "this session has ended or expired");
+pub(super) const GONE: Error = Error::new(Code::UnknownSession, "this session has ended or expired");
 
 /// What the handshake found out.
 pub(super) struct Agreement {
@@ -231,11 +231,14 @@ impl Session {
         self.served.lock().unwrap_or_else(PoisonError::into_inner).claim(id)
     }
 
-    /// A record of the peer held every check.
-    pub(super) fn confirm(&self) {
-        if !self.confirmed.swap(true, Ordering::AcqRel) {
-            self.agreed.config.trust().confirmed(&self.candidate());
+    /// A record of the peer held every check. Returns whether the session lives on: a trust policy that learns
+    /// may have learned of another node meanwhile.
+    pub(super) fn confirm(&self) -> bool {
+        if self.confirmed.swap(true, Ordering::AcqRel) {
+            return true;
         }
+        self.agreed.config.trust().confirmed(&self.candidate());
+        self.is_live()
     }
 
     /// The other side as proved: once a record of it has been opened.

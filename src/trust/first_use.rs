@@ -2,13 +2,15 @@
 
 mod changed;
 mod memory;
+mod writer;
 
 use std::{
     error::Error as _,
     sync::{
-        Mutex, MutexGuard, PoisonError, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -22,6 +24,7 @@ use crate::{
 };
 
 use memory::Memory;
+use writer::{Job, Writer};
 
 pub use changed::PeerChanged;
 
@@ -47,8 +50,12 @@ const FULL: &str = "10,000 peers are known: forget some, with `tower-seal peers 
 /// Questions are answered from memory. Whether the file has changed is looked up (one call of the operating
 /// system) when a handshake begins and whenever the HTTP layer takes a request: no restart is needed after
 /// `tower-seal peers forget` or `trust`. Removed or replaced nodes lose their sessions. If the file gets
-/// damaged, the nodes that were known stay so, and nobody new is trusted. What cannot be written is logged,
-/// once, and remembered as long as this value lives. The writing itself, once for each new origin, blocks.
+/// damaged, the nodes that were known stay so, and nobody new is trusted.
+///
+/// What is learned counts at once, and is written by a thread of its own, for which a session's first answer waits
+/// 50 ms at most. What cannot be written, while another process has locked the file say, is logged, remembered as
+/// long as this value lives, and tried again with each new session and every 30 s; if somebody else writes down
+/// another node first, that one goes before it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -62,8 +69,16 @@ const FULL: &str = "10,000 peers are known: forget some, with `tower-seal peers 
 /// ```
 #[derive(Debug)]
 pub struct FirstUse {
+    known: Arc<Known>,
+    writer: Writer,
+}
+
+/// What the writing thread needs as well.
+#[derive(Debug)]
+struct Known {
     peers: KnownPeers,
-    /// What was read last. Locked by the one thread that is at the file, and before `memory`.
+    /// What was read last. Locked by the one thread that reads the file, and before `memory`; never while somebody
+    /// waits for others who write.
     read: Mutex<Version>,
     memory: Mutex<Memory>,
     revision: AtomicU64,
@@ -78,19 +93,20 @@ impl FirstUse {
         let (list, version) = peers.read()?;
         let mut memory = Memory::default();
         memory.replace(list);
-        Ok(FirstUse {
+        let known = Known {
             peers,
             read: Mutex::new(version),
             memory: Mutex::new(memory),
             revision: AtomicU64::new(0),
             warned: AtomicBool::new(false),
-        })
+        };
+        Ok(FirstUse { known: Arc::new(known), writer: Writer::default() })
     }
 
     /// The file.
     #[must_use]
     pub fn peers(&self) -> &KnownPeers {
-        &self.peers
+        &self.known.peers
     }
 
     /// What `error`, which an attempt to reach `origin` ended with, says about the node that is known there.
@@ -103,7 +119,7 @@ impl FirstUse {
             _ => return None,
         };
         let origin = normal(origin).ok()?;
-        let memory = self.memory();
+        let memory = self.known.memory();
         let expected = memory.node(&origin)?;
         let found = memory.found.get(&origin).copied().filter(|_| answered);
         Some(PeerChanged { origin, expected, answered, found })
@@ -112,7 +128,20 @@ impl FirstUse {
     /// Looks whether the file has changed, as every handshake does. For programs whose connections are so
     /// long that they should not wait for the next handshake until a node that was forgotten loses its own.
     pub fn refresh(&self) {
-        // Somebody else who is at it does the same; waiting for that one could take as long as its writing.
+        self.known.refresh();
+    }
+
+    /// Waits until what was learned has been written, or could not be, or `limit` is over. Returns whether all of it
+    /// is in the file. For programs that end as soon as they have their answer; it blocks.
+    pub fn flush(&self, limit: Duration) -> bool {
+        self.writer.wait(Instant::now() + limit);
+        self.known.memory().unsaved.is_empty()
+    }
+}
+
+impl Known {
+    fn refresh(&self) {
+        // Somebody else who is at it does the same.
         let mut read = match self.read.try_lock() {
             Ok(read) => read,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -150,6 +179,38 @@ impl FirstUse {
     }
 }
 
+impl Job for Known {
+    fn run(&self) -> bool {
+        let learned: Vec<_> =
+            self.memory().unsaved.iter().map(|(origin, node)| (origin.clone(), *node)).collect();
+        if learned.is_empty() {
+            return true;
+        }
+        match self.peers.learn(&learned) {
+            Ok(there) => {
+                let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_other = self.memory().written(&learned, there);
+                self.read_anew(&mut read);
+                drop(read);
+                if is_other {
+                    self.withdraw();
+                }
+                self.warned.store(false, Ordering::Relaxed);
+            }
+            Err(error) => {
+                if !self.warned.swap(true, Ordering::Relaxed) {
+                    warn(
+                        &error,
+                        "known peers: what is learned cannot be written down now, and goes with this process \
+                         unless that changes",
+                    );
+                }
+            }
+        }
+        self.memory().unsaved.is_empty()
+    }
+}
+
 impl Trust for FirstUse {
     fn judge(&self, candidate: &Candidate<'_>) -> Verdict {
         let origin = match candidate.origin.map(normal) {
@@ -157,7 +218,7 @@ impl Trust for FirstUse {
             Some(Err(reason)) => return Verdict::Refuse(reason),
             None => return Verdict::Refuse(NO_ORIGIN),
         };
-        let mut memory = self.memory();
+        let mut memory = self.known.memory();
         match memory.node(&origin) {
             Some(known) if known == candidate.node_id => Verdict::Accept,
             Some(_) => {
@@ -174,38 +235,38 @@ impl Trust for FirstUse {
     fn expects(&self, origin: Option<&str>) -> Option<NodeId> {
         let origin = normal(origin?).ok()?;
         self.refresh();
-        self.memory().node(&origin)
+        self.known.memory().node(&origin)
     }
 
     fn confirmed(&self, candidate: &Candidate<'_>) {
         let Some(Ok(origin)) = candidate.origin.map(normal) else { return };
         let node = candidate.node_id;
-        if self.memory().known.get(&origin) == Some(&node) {
+        let mut memory = self.known.memory();
+        if memory.known.get(&origin) == Some(&node) {
             return;
         }
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = self.memory();
-        let other = memory.node(&origin).is_some_and(|known| known != node);
-        let forgotten = memory.forgotten.get(&origin) == Some(&node);
         drop(memory);
-        if !other && !forgotten {
-            if let Err(error) = self.peers.learn(&origin, node) {
-                if !self.warned.swap(true, Ordering::Relaxed) {
-                    warn(
-                        &error,
-                        "known peers: what is learned cannot be written down and goes with this process",
-                    );
-                }
-                self.memory().unsaved.insert(origin, node);
-            }
-            self.read_anew(&mut read);
+        // What another process wrote a moment ago counts.
+        self.refresh();
+        memory = self.known.memory();
+        let known = memory.node(&origin);
+        let is_learned = known.is_none() && memory.forgotten.get(&origin) != Some(&node);
+        if is_learned {
+            memory.unsaved.insert(origin.clone(), node);
         }
-        // Whoever else answered at this origin is not to be trusted any more; that may be this one.
-        self.withdraw();
+        let is_unsaved = memory.unsaved.get(&origin) == Some(&node);
+        drop(memory);
+        if is_unsaved {
+            self.writer.order(&self.known);
+        }
+        if is_learned || known != Some(node) {
+            // Whoever else answered at this origin is not to be trusted any more; that may be this one.
+            self.known.withdraw();
+        }
     }
 
     fn revision(&self) -> u64 {
-        self.revision.load(Ordering::Acquire)
+        self.known.revision.load(Ordering::Acquire)
     }
 
     /// None. But this is asked just when a handshake begins, and whoever was forgotten before may be met, and
@@ -213,7 +274,7 @@ impl Trust for FirstUse {
     fn offers(&self, origin: Option<&str>) -> Option<PreShared> {
         self.refresh();
         let origin = normal(origin?).ok()?;
-        let mut memory = self.memory();
+        let mut memory = self.known.memory();
         memory.forgotten.remove(&origin);
         memory.found.remove(&origin);
         None
@@ -221,5 +282,5 @@ impl Trust for FirstUse {
 }
 
 fn warn(error: &Error, what: &'static str) {
-    tracing::warn!(target: TARGET, %error, cause = error.source(), what);
+    tracing::warn!(target: TARGET, %error, cause = error.source(), "{what}");
 }

@@ -113,14 +113,22 @@ impl KnownPeers {
         })
     }
 
-    /// Writes down that `node` is at `origin`, which is a [`normal`] one, unless somebody is known there.
-    /// Returns who is known there then.
-    pub(super) fn learn(&self, origin: &str, node: NodeId) -> Result<NodeId> {
+    /// The one spelling in which origins are compared, and which is in the file.
+    pub fn spelling(origin: &str) -> Result<String> {
+        checked(origin)
+    }
+
+    /// Writes down these nodes at their origins, which are [`normal`] ones, unless somebody is known there.
+    /// Returns who is known at each then.
+    pub(super) fn learn(&self, learned: &[(String, NodeId)]) -> Result<Vec<NodeId>> {
         self.edit(|lines| {
-            lines.node(origin).unwrap_or_else(|| {
-                lines.set(origin.to_owned(), node);
-                node
-            })
+            let known = learned.iter().map(|(origin, node)| {
+                lines.node(origin).unwrap_or_else(|| {
+                    lines.set(origin.clone(), *node);
+                    *node
+                })
+            });
+            known.collect()
         })
     }
 

@@ -53,7 +53,7 @@ async fn peers_are_listed_trusted_and_forgotten() {
     let home = Home::new();
     assert_eq!(home.run(&["peers", "list"]).await.done(), "");
     let trust = home.run(&["peers", "trust", "HTTPS://Example.com:443", A]).await.done();
-    assert_eq!(trust, format!("HTTPS://Example.com:443 is {A}\n"));
+    assert_eq!(trust, format!("https://example.com is {A}\n"));
     home.run(&["peers", "trust", "http://127.0.0.1:8080", B]).await.done();
     let both = format!("https://example.com {A}\nhttp://127.0.0.1:8080 {B}\n");
     assert_eq!(home.run(&["peers", "list"]).await.done(), both);

@@ -15,13 +15,14 @@ async fn an_upstream_that_is_not_there_is_told_through_the_seal() {
     let serve = home.serve(&upstream, &["--allow-anyone"]).await;
     let proxy = home.proxy(&serve.url(), &["--peer", &serve.node]).await;
     let url = upstream.url();
-    upstream.stop().await;
+    let upstream_address = upstream.stop().await.to_string();
     let message = problem(&(proxy.url() + "/mcp"), "upstream_unreachable").await;
     says(
         &message,
-        &["The server behind tower-seal", &url, "does not answer", "check that it runs", "--upstream"],
+        &["The server behind tower-seal cannot be reached", "operator", "check that it runs", "--upstream"],
     );
-    says(&serve.logged(), &["the upstream does not answer", &url]);
+    assert!(!message.contains(&upstream_address), "where it is, is nobody's business: {message}");
+    says(&serve.logged(), &["the upstream does not answer", &url, "tcp connect error", "refused"]);
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ async fn a_changed_key_is_refused_until_it_is_forgotten_or_trusted() {
 
     serve.kill().await;
     let serve = home.serve_at(&address, &upstream, "third").await;
+    problem(&proxy.url(), "unknown_session").await;
     problem(&proxy.url(), "wrong_audience").await;
     home.run(&["peers", "--peers", &file, "trust", &origin, &serve.node]).await.done();
     assert_eq!(get(&proxy.url()).await.0, 200);

@@ -16,7 +16,7 @@ async fn refused(own: &[&str], arguments: &[&str], code: i32, words: &[&str]) {
 async fn an_unknown_option_is_named_and_the_usage_shown() {
     refused(&SERVE, &["--alow", NODE], 2, &["unexpected argument '--alow'", "'--allow'", "Usage:"]).await;
     refused(&PROXY, &["--pear", NODE], 2, &["unexpected argument '--pear'", "'--peer'", "Usage:"]).await;
-    refused(&["serve"], &["--allow-anyone"], 2, &["--listen <ADDR>", "--upstream <URL>"]).await;
+    refused(&["serve"], &["--allow-anyone"], 2, &["--listen <ADDR>", "[-- <COMMAND>...]"]).await;
     refused(&["proxy", "--first-use"], &[], 2, &["--listen <ADDR>", "<URL>"]).await;
     refused(&PROXY, &["--first-use", "--encoding", "xml"], 2, &["'xml'", "possible values: json, binary"])
         .await;

@@ -140,6 +140,7 @@ pub(crate) struct Daemon {
     out: Lines<BufReader<ChildStdout>>,
     err: Arc<Mutex<Vec<u8>>>,
     errs: JoinHandle<()>,
+    pub(crate) scheme: String,
     pub(crate) node: String,
     pub(crate) address: String,
 }
@@ -167,10 +168,11 @@ impl Daemon {
         assert_eq!(line, format!("tower-seal {what}: node {node} listening on {url}"));
         assert_eq!(name, format!("{what}:"));
         assert!(node.len() == 64 && node.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{line}");
-        let address: SocketAddr = url.strip_prefix("http://").unwrap().parse().unwrap();
+        let (scheme, address) = url.split_once("://").unwrap();
+        let address: SocketAddr = address.parse().unwrap();
         assert_ne!(address.port(), 0);
-        let (node, address) = (node.to_owned(), address.to_string());
-        Daemon { child, out, err, errs, node, address }
+        let (scheme, node, address) = (scheme.to_owned(), node.to_owned(), address.to_string());
+        Daemon { child, out, err, errs, scheme, node, address }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -179,6 +181,10 @@ impl Daemon {
 
     pub(crate) fn logged(&self) -> String {
         String::from_utf8(self.err.lock().unwrap().clone()).unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Sends a signal, such as `TERM`.

@@ -138,6 +138,21 @@ async fn both_halves_get_it_even_if_one_is_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_waits_is_woken_by_what_the_sender_finds() {
+    let sides = Sides::new();
+    let (client, _server, _near_client, _near_server) = sides.through_hands().await;
+    let (mut sender, mut receiver) = client.into_split();
+    let waiting = tokio::spawn(async move { receiver.next().await.unwrap() });
+    tokio::task::yield_now().await;
+    sides.servers.remove(sides.server.node_id());
+    assert_eq!(code(sender.send("x".into()).await), Code::UnknownSession);
+    // Nothing comes over the transport that could wake it, and no time passes.
+    let began = tokio::time::Instant::now();
+    assert_eq!(code(waiting.await.unwrap()), Code::UnknownSession);
+    assert_eq!(began.elapsed().as_secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn misuse_ends_nothing() {
     let sides = Sides::new();
     let (mut client, mut server) = sides.pair().await;

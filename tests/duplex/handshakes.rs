@@ -31,6 +31,8 @@ async fn a_target_is_compared_byte_for_byte() {
         (Some("/MCP"), "/mcp"),
         (Some("/%6dcp"), "/mcp"),
         (Some(""), "/mcp"),
+        (Some(""), "/"),
+        (Some(""), ""),
         (Some("/mcp?x"), "/mcp"),
         (Some("//mcp"), "//mcp"),
     ] {
@@ -134,7 +136,7 @@ async fn what_is_no_hello_is_refused() {
     let sides = Sides::new();
     let long = format!(r#"{{"type":"key_exchange","x":"{}"}}"#, "x".repeat(16 << 10));
     for (frame, expected) in [
-        (Frame::Text("{}".into()), "encryption_required"),
+        (Frame::Text("{}".into()), "malformed"),
         (Frame::Text(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.into()), "encryption_required"),
         (Frame::Text("hello".into()), "malformed"),
         (Frame::Text("".into()), "malformed"),

@@ -75,12 +75,12 @@ async fn answer(sides: &Sides, bytes: &[u8]) -> (Code, Vec<u8>) {
 #[tokio::test(start_paused = true)]
 async fn the_first_byte_decides_the_framing_of_errors_too() {
     let sides = Sides::new();
-    let (found, told) = answer(&sides, b"{}\n").await;
+    let (found, told) = answer(&sides, b"{\"jsonrpc\":\"2.0\"}\n").await;
     assert_eq!(found, Code::EncryptionRequired);
     assert_eq!((told[0], told[told.len() - 1]), (b'{', b'\n'));
     assert_eq!(error_code(std::str::from_utf8(&told).unwrap()), "encryption_required");
 
-    let (found, told) = answer(&sides, b"\0\0\0\x02{}").await;
+    let (found, told) = answer(&sides, b"\0\0\0\x11{\"jsonrpc\":\"2.0\"}").await;
     assert_eq!(found, Code::EncryptionRequired);
     assert_eq!(u32::from_be_bytes(*told.first_chunk().unwrap()) as usize, told.len() - 4);
     assert_eq!(error_code(std::str::from_utf8(&told[4..]).unwrap()), "encryption_required");

@@ -7,7 +7,14 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
+use tokio_tungstenite::tungstenite::{
+    Message,
+    client::IntoClientRequest as _,
+    protocol::frame::{
+        Frame,
+        coding::{Data, OpCode},
+    },
+};
 use tower_seal::{
     Config, Error,
     duplex::{
@@ -201,7 +208,8 @@ async fn a_stranger_cannot_have_a_long_message_buffered() {
     let by_hand = async {
         let mut stream = stranger(&url, Some(SUBPROTOCOL)).await;
         // Without an end, so that it would have to be kept.
-        let _ = stream.send(Message::Text("{".repeat(MIB).into())).await;
+        let part = Frame::message("{".repeat(MIB), OpCode::Data(Data::Text), false);
+        let _ = stream.send(Message::Frame(part)).await;
         stream
     };
     let (accepted, _stream) = tokio::join!(accept, by_hand);
@@ -239,6 +247,16 @@ async fn plaintext_goes_by_the_name_of_nothing() {
     client.close().await.unwrap();
     assert!(server.next().await.is_none());
     assert_eq!(server_config.telemetry().value(Metric::PlaintextRequests), 1);
+}
+
+#[tokio::test]
+async fn a_server_in_plaintext_is_left() {
+    let sides = Sides::new();
+    let (url, accept) = listen(&Acceptor::new(Config::plaintext()), "/mcp").await;
+    let options = Options::new();
+    let (client, server) = tokio::join!(websocket::connect(&url, &sides.client, &options), accept);
+    assert!(matches!(client.unwrap_err(), Error::Unsealed { status: 101 }));
+    assert!(server.unwrap().next().await.is_none());
 }
 
 #[tokio::test]

@@ -163,6 +163,25 @@ mod unix {
     }
 
     #[test]
+    fn what_others_may_write_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("known-peers");
+        let peers = KnownPeers::open(&path).unwrap();
+        peers.trust(HERE, node(1)).unwrap();
+        for bits in [0o620, 0o602, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+            let remedy =
+                format!("its mode is 0{bits:o}, so others than its owner may write who is to be trusted");
+            for message in [refusal(&path, peers.list()), refusal(&path, peers.trust(HERE, node(2)))] {
+                assert!(message.contains(&remedy), "{message}");
+                assert!(message.contains(&format!("`chmod go-w {}`", path.display())), "{message}");
+            }
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(peers.node(HERE).unwrap(), Some(node(1)));
+    }
+
+    #[test]
     fn symbolic_links_stay() {
         let folder = tempfile::tempdir().unwrap();
         let (link, second) = (folder.path().join("link"), folder.path().join("second"));

@@ -28,6 +28,9 @@ use tower_seal::{
 const HERE: &str = "https://example.com";
 const THERE: &str = "https://example.com:8443";
 
+/// Far more than any writing takes.
+const LONG: Duration = Duration::from_secs(60);
+
 /// A file of known peers, and one process that uses it.
 struct World {
     folder: TempDir,
@@ -63,6 +66,7 @@ impl World {
     }
 
     fn written(&self, origin: &str) -> Option<NodeId> {
+        self.trust.flush(LONG);
         self.elsewhere().node(origin).unwrap()
     }
 

@@ -15,7 +15,7 @@ use std::{
 
 use tower_seal::trust::{Candidate, FirstUse, KnownPeers, Trust as _};
 
-use crate::{HERE, World, node};
+use crate::{HERE, LONG, THERE, World, exchange, node, server};
 
 const FILE: &str = "TOWER_SEAL_TEST_FILE";
 const NAME: &str = "TOWER_SEAL_TEST_NAME";
@@ -51,6 +51,7 @@ fn write_all(path: &Path, name: &str) {
     let mine = node(u16::from_be_bytes([name.as_bytes()[0], name.as_bytes()[1]]));
     trust.confirmed(&Candidate::new(mine).at("shared"));
     assert!(trust.expects(Some("shared")).is_some());
+    assert!(trust.flush(LONG));
 }
 
 /// Reads until told to stop. Every read sees a whole file, and what was there before is always there.
@@ -129,6 +130,68 @@ fn who_writes_waits_for_the_lock_and_who_reads_does_not() {
         assert!(writer.join().unwrap() >= waits / 2);
     });
     assert_eq!(world.trust.expects(Some(HERE)), Some(node(1)));
+}
+
+/// The lock of another process, which hangs perhaps.
+fn locked(world: &World) -> fs::File {
+    let lock = fs::File::create(world.folder.path().join("known-peers.lock")).unwrap();
+    fs4::FileExt::lock(&lock).unwrap();
+    lock
+}
+
+#[test]
+fn who_learns_does_not_wait_for_the_lock() {
+    let (world, here, there) = (World::new(), server(), server());
+    let lock = locked(&world);
+    let began = Instant::now();
+    let session = world.meet(HERE, &here).unwrap();
+    for _ in 0..20 {
+        world.meet(HERE, &here).unwrap();
+        world.trust.refresh();
+    }
+    world.meet(THERE, &there).unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(5),
+        "others may have the lock for 10 s: {:?}",
+        began.elapsed()
+    );
+    assert!(!world.trust.flush(Duration::ZERO));
+    assert_eq!(world.elsewhere().list().unwrap(), []);
+    assert_eq!(world.trust.expects(Some(HERE)), Some(crate::id(&here)));
+
+    drop(lock);
+    assert!(world.trust.flush(LONG));
+    assert_eq!(world.written(HERE), Some(crate::id(&here)));
+    assert_eq!(world.written(THERE), Some(crate::id(&there)));
+    exchange(&session, &here).unwrap();
+}
+
+#[test]
+fn whoever_was_written_down_while_the_file_was_locked_stays() {
+    let (world, here, other) = (World::new(), server(), node(7));
+    let lock = locked(&world);
+    let session = world.meet(HERE, &here).unwrap();
+    fs::write(world.path(), format!("{HERE} {other}\n")).unwrap();
+    drop(lock);
+    assert!(world.trust.flush(LONG));
+    assert_eq!(world.trust.expects(Some(HERE)), Some(other));
+    assert!(!world.is_alive(&session), "without a handshake that looks");
+    assert_eq!(world.written(HERE), Some(other));
+}
+
+#[test]
+fn what_is_learned_last_is_written_after_the_end_of_the_policy() {
+    let world = World::new();
+    let lock = locked(&world);
+    let trust = FirstUse::new(world.elsewhere()).unwrap();
+    trust.confirmed(&Candidate::new(node(1)).at(HERE));
+    drop(trust);
+    drop(lock);
+    let began = Instant::now();
+    while world.elsewhere().node(HERE).unwrap().is_none() {
+        assert!(began.elapsed() < LONG);
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! Connections that break before there is an answer: the same bytes go out once more, and are served at most once.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::advance;
-use tower::ServiceExt as _;
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_seal::{
     Error,
     error::{Code, Result},
+    http::{NotSent, SealBody},
 };
 
 use crate::{
@@ -60,11 +64,17 @@ fn fates(next: Wire, fates: Vec<Fate>) -> (Wire, Arc<Mutex<Vec<Bytes>>>) {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_is_met_once_with_the_same_bytes_which_are_served_at_most_once() {
     use Fate::*;
-    type Check = fn(&Result<Bytes>) -> bool;
-    let ok: Check = |answer| answer.as_ref().is_ok_and(|content| content == "content");
-    let unknown: Check = |answer| matches!(answer, Err(Error::OutcomeUnknown));
-    let broken: Check = |answer| matches!(answer, Err(Error::Transport(_)));
-    let expired: Check = |answer| matches!(answer, Err(Error::Refused { code: Code::Expired, signed: true }));
+    type Check = fn(&Result<Bytes>, &str) -> bool;
+    let ok: Check = |answer, _| answer.as_ref().is_ok_and(|content| content == "content");
+    let unknown: Check = |answer, _| matches!(answer, Err(Error::OutcomeUnknown));
+    // As far as the caller can know, it may have been served.
+    let broken: Check = |answer, method| match answer {
+        Err(Error::Transport(_)) => method == "GET",
+        Err(Error::OutcomeUnknown) => method == "POST",
+        _ => false,
+    };
+    let expired: Check =
+        |answer, _| matches!(answer, Err(Error::Refused { code: Code::Expired, signed: true }));
     for (fate, check, sent, served) in [
         (vec![Lost], ok, 2, 1),
         (vec![Served], unknown, 2, 1),
@@ -81,7 +91,7 @@ async fn a_connection_that_breaks_is_met_once_with_the_same_bytes_which_are_serv
             let (wire, bytes) = fates(world.wire.clone(), fate.clone());
             let http = seal(&world.layer, wire);
             let answer = ask(&http, request(method, full("content"))).await.map(|(_, content)| content);
-            assert!(check(&answer), "{method} {fate:?}: {answer:?}");
+            assert!(check(&answer, method), "{method} {fate:?}: {answer:?}");
             assert_eq!(bytes.lock().unwrap().len(), sent, "{method} {fate:?}");
             assert_eq!(world.served.value() - 1, served, "{method} {fate:?}");
             let bytes: Vec<_> = bytes.lock().unwrap().iter().filter(|b| !b.is_empty()).cloned().collect();
@@ -90,6 +100,41 @@ async fn a_connection_that_breaks_is_met_once_with_the_same_bytes_which_are_serv
             assert_eq!(ask(&http, request(method, full("next"))).await.unwrap().1, "next");
             assert_eq!(world.traffic.hellos.value(), 1, "the session lives on");
         }
+    }
+}
+
+/// How two attempts end, and whether it is certain then that nothing has been served.
+#[tokio::test(start_paused = true)]
+async fn what_was_never_sent_has_a_known_outcome() {
+    let refused = || io::Error::from(io::ErrorKind::ConnectionRefused).into();
+    let unsent = || NotSent::new("no route").into();
+    let reset = || io::Error::from(io::ErrorKind::ConnectionReset).into();
+    type Break<'a> = &'a (dyn Fn() -> Box<dyn std::error::Error + Send + Sync> + Sync);
+    let attempts: [([Break<'_>; 2], bool); 5] = [
+        ([&refused, &refused], true),
+        ([&unsent, &refused], true),
+        ([&reset, &refused], false),
+        ([&unsent, &reset], false),
+        ([&reset, &reset], false),
+    ];
+    for (breaks, certain) in attempts {
+        let world = Restarted::new(|layer| layer).await;
+        let mut breaks = breaks.iter().map(|error| error()).collect::<Vec<_>>();
+        breaks.reverse();
+        let (breaks, wire) = (Arc::new(Mutex::new(breaks)), world.wire.clone());
+        let http = world.layer.layer(service_fn(move |request: Request<SealBody<Body>>| {
+            let broken = if is_hello(&request) { None } else { breaks.lock().unwrap().pop() };
+            let answer = wire.clone().oneshot(request.map(boxed));
+            async move {
+                match broken {
+                    Some(error) => Err(error),
+                    None => Ok(answer.await?),
+                }
+            }
+        }));
+        let error = http.oneshot(request("POST", full("content"))).await.map(drop).unwrap_err();
+        assert_eq!(matches!(error, Error::Transport(_)), certain, "{error:?}");
+        assert_eq!(matches!(error, Error::OutcomeUnknown), !certain, "{error:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! A client by hand, which can send what the client layer never would, and looks at the bytes that come back.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use bhttp::{Message, Mode};
 use bytes::{Bytes, BytesMut};
@@ -66,8 +66,8 @@ impl Answer {
     pub(crate) fn code(&self) -> (u16, Code) {
         assert_eq!(self.content_type(), ERROR, "{} {:?}", self.status, self.body);
         let error: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
-        let fields: Vec<_> = error.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(fields, ["code", "message", "type"]);
+        let fields: BTreeSet<_> = error.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, BTreeSet::from(["code", "message", "type"]));
         assert_eq!(error["type"], "error");
         let code = error["code"].as_str().unwrap().parse().unwrap();
         assert_eq!(self.rejection, Some(code));

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{identity, peers, proxy, serve};
+use crate::{connect, identity, peers, proxy, serve};
 
 /// End-to-end encrypted and signed JSON-RPC and MCP.
 ///
@@ -42,10 +42,20 @@ pub(crate) enum Command {
     /// It is what the other side gives as --allow or --peer.
     Id(identity::Options),
 
-    /// Puts an existing HTTP MCP server behind the seal
+    /// Puts an existing MCP server behind the seal, of HTTP or of stdio
     ///
-    /// Its first line on stdout is `tower-seal serve: node <64 hex> listening on http://IP:PORT`. The upstream
-    /// gets the caller's node id in the field `tower-seal-peer`. SIGTERM and Ctrl-C let streams run on for 10 s.
+    /// --upstream names one that speaks HTTP. COMMAND is one that speaks on stdin and stdout, a message a line: it is
+    /// run once for each WebSocket connection, on any path. With both, one port serves both kinds of clients.
+    ///
+    /// The first line on stdout is `tower-seal serve: node <64 hex> listening on http://IP:PORT`; with COMMAND alone
+    /// it ends in `ws://IP:PORT`. The upstream gets the caller's node id in the field `tower-seal-peer`, COMMAND in
+    /// the variable TOWER_SEAL_PEER. What COMMAND says on stderr, and on stdout where it is no JSON-RPC message,
+    /// comes out on stderr here, line by line, each with the number of the child.
+    ///
+    /// When a client goes, the stdin of its child is closed; 5 s later comes SIGTERM, 5 s after that SIGKILL, to the
+    /// child and all that it started. When a child ends with status 0, its client's connection ends as it should;
+    /// with any other, the client is told so, and the connection breaks off. SIGTERM and Ctrl-C here let streams
+    /// and connections run on for 10 s; a second one ends them at once.
     Serve(Box<serve::Options>),
 
     /// Reaches a sealed server: plain HTTP here, sealed to URL
@@ -54,6 +64,15 @@ pub(crate) enum Command {
     /// URL with their path appended. Where the far side cannot be reached or trusted, the answer is 502, and
     /// says what to do.
     Proxy(Box<proxy::Options>),
+
+    /// Reaches a sealed server: a stdio MCP server here, sealed to URL
+    ///
+    /// For a host program, whose settings name it as a command. Messages go line by line from stdin to URL and from
+    /// there to stdout; the log goes to stderr. Where the far side cannot be reached or trusted, requests are
+    /// answered with an error that says what to do, and the next ones try again. After a loss the host's own
+    /// `initialize` is repeated to the far side, and nothing else. At the end of stdin answers that are due get
+    /// 10 s; SIGTERM and Ctrl-C end it at once.
+    Connect(Box<connect::Options>),
 
     /// Shows and edits the keys that were learned with --first-use
     Peers(peers::Options),

@@ -1,32 +1,28 @@
 //! A server that runs until it is told to stop, and then lets what it has begun come to an end.
 
-use std::{convert::Infallible, future::Future, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, io::Write as _, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-    service::TowerToHyperService,
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
 use crate::{
     BoxError,
+    connections::Connections,
     failure::{Exit, Failure},
 };
 
 /// How long streams may run on after the order to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Connections served at once; further ones wait in the system's queue.
-const MOST_CONNECTIONS: usize = 8192;
-/// How long a client may take for the head of a request.
-const HEAD: Duration = Duration::from_secs(30);
-/// The pause after an error of `accept`, such as that no descriptor is left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long what was upgraded may take for its end after the second such order.
+const HURRY: Duration = Duration::from_secs(2);
 
 /// Listens; the address is that which was got, where port 0 was asked for. `option` is who asked.
 pub(crate) async fn listen(option: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
@@ -48,7 +44,7 @@ pub(crate) async fn listen(option: &str, address: SocketAddr) -> Result<(TcpList
     })
 }
 
-/// Prints the first line, which programs read.
+/// Prints a line, which programs read.
 pub(crate) fn announce(line: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{line}")
@@ -56,8 +52,48 @@ pub(crate) fn announce(line: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot write to stdout ({error})")))
 }
 
-/// Serves until SIGTERM or Ctrl-C, then for [`DRAIN`] what has begun.
-pub(crate) async fn serve<S, B>(listener: TcpListener, service: S) -> Result<(), Failure>
+/// What runs on when its request has been answered: connections that were upgraded.
+#[derive(Clone, Default)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    end: CancellationToken,
+    hurry: CancellationToken,
+}
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
+    /// [`DRAIN`] is over: what still runs has to come to an end.
+    pub(crate) fn end(&self) -> &CancellationToken {
+        &self.end
+    }
+
+    /// The second signal: there is no time left.
+    pub(crate) fn hurry(&self) -> &CancellationToken {
+        &self.hurry
+    }
+}
+
+/// Prints `first_line`, and serves until SIGTERM or Ctrl-C, then for [`DRAIN`] what has begun.
+pub(crate) async fn serve<S, B>(listener: TcpListener, service: S, first_line: &str) -> Result<(), Failure>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    serve_with(listener, service, &Tasks::default(), first_line).await
+}
+
+/// The same, where requests leave `tasks` behind.
+pub(crate) async fn serve_with<S, B>(
+    listener: TcpListener,
+    service: S,
+    tasks: &Tasks,
+    first_line: &str,
+) -> Result<(), Failure>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -65,53 +101,45 @@ where
     B::Error: Into<BoxError>,
 {
     let mut stop = std::pin::pin!(stop_signal()?);
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
-    http.http2().timer(TokioTimer::new());
-    let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let accepted = async {
-            let permit = room.clone().acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
-            accepted = accepted => accepted,
-            () = &mut stop => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // Small records are to leave at once.
-                let _ = stream.set_nodelay(true);
-                let service = TowerToHyperService::new(service.clone());
-                let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
-                let connection = graceful.watch(connection);
-                tokio::spawn(async move {
-                    if let Err(error) = connection.await {
-                        tracing::debug!(error = %error, "a connection ended");
-                    }
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(error = %error, "cannot accept a connection; trying again");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+    // Whoever has read it may give signals.
+    announce(first_line)?;
+    let connections = Connections::default();
+    tokio::select! {
+        never = connections.serve(&listener, service) => match never {},
+        () = &mut stop => {}
     }
     drop(listener);
     tracing::info!("stopping: no new connections, streams get {} s", DRAIN.as_secs());
-    let again = stop_signal()?;
-    tokio::select! {
-        () = graceful.shutdown() => {}
-        () = tokio::time::sleep(DRAIN) => tracing::info!("streams were still running, and end now"),
-        () = again => {}
+    let mut again = std::pin::pin!(stop_signal()?);
+    tasks.tracker.close();
+    let over = async {
+        connections.end().await;
+        tasks.tracker.wait().await;
+    };
+    let mut hurried = tokio::select! {
+        () = over => false,
+        () = sleep(DRAIN) => {
+            tracing::info!("streams were still running, and end now");
+            false
+        }
+        () = &mut again => true,
+    };
+    tasks.end.cancel();
+    if !hurried {
+        tokio::select! {
+            () = tasks.tracker.wait() => {}
+            () = &mut again => hurried = true,
+        }
+    }
+    if hurried {
+        tasks.hurry.cancel();
+        let _ = timeout(HURRY, tasks.tracker.wait()).await;
     }
     Ok(())
 }
 
 /// Resolves with the first SIGTERM or Ctrl-C after this call.
-fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
     let failed = |error| Failure::new(Exit::Failed, format!("cannot wait for signals ({error})"));
     #[cfg(unix)]
     let mut terminate =

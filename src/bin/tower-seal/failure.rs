@@ -1,6 +1,6 @@
 //! How a command ends when it cannot do its work: a sentence with a remedy, and an exit status.
 
-use std::{fmt, process::ExitCode};
+use std::{error::Error, fmt, process::ExitCode};
 
 /// Exit statuses. clap ends with 2 by itself where the command line is wrong.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
 
 /// Key files and files of known peers name themselves in their errors.
 impl From<tower_seal::Error> for Failure {
@@ -52,11 +52,26 @@ impl From<tower_seal::Error> for Failure {
             tower_seal::Error::Misuse { reason } => (Exit::Usage, (*reason).to_owned()),
             _ => (Exit::Failed, error.to_string()),
         };
-        let mut source = std::error::Error::source(&error);
+        let mut source = error.source();
         while let Some(error) = source {
             sentence.push_str(&format!(" ({error})"));
             source = error.source();
         }
         Failure::new(exit, sentence)
+    }
+}
+
+/// An error and all that caused it, for the log and for sentences.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
     }
 }

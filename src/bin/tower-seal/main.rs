@@ -1,11 +1,15 @@
 //! `tower-seal`, the command-line tool: one file per subcommand, which sees the crate's public API only.
 
 mod args;
+mod child;
 mod common;
+mod connect;
+mod connections;
 mod daemon;
 mod demo;
 mod failure;
 mod identity;
+mod local;
 mod man;
 mod metrics;
 mod peers;
@@ -13,6 +17,7 @@ mod problem;
 mod proxy;
 mod serve;
 mod upstream;
+mod whom;
 
 use std::{
     env,
@@ -26,7 +31,7 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 
 use args::{Args, Command};
 use common::LogFormat;
-use failure::Failure;
+use failure::{Chain, Failure};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -37,6 +42,7 @@ async fn main() -> ExitCode {
         let format = match &args.command {
             Command::Serve(options) => options.common.log,
             Command::Proxy(options) => options.common.log,
+            Command::Connect(options) => options.log,
             _ => LogFormat::Text,
         };
         log(format)?;
@@ -45,6 +51,7 @@ async fn main() -> ExitCode {
             Command::Id(options) => identity::run(&options)?,
             Command::Serve(options) => serve::run(*options).await?,
             Command::Proxy(options) => proxy::run(*options).await?,
+            Command::Connect(options) => connect::run(*options).await?,
             Command::Peers(options) => peers::run(options)?,
             Command::Completions { shell } => {
                 let name = env!("CARGO_PKG_NAME");
@@ -88,11 +95,5 @@ fn complain(error: &(dyn Error + 'static)) {
     if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         return;
     }
-    let mut text = format!("tower-seal: {error}");
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
-    let _ = writeln!(anstream::stderr(), "{text}");
+    let _ = writeln!(anstream::stderr(), "tower-seal: {}", Chain(error));
 }

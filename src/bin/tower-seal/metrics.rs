@@ -10,21 +10,26 @@ use tower_seal::{
     telemetry::{Metric, REJECTIONS},
 };
 
-use crate::{daemon, failure::Failure};
+use crate::{connections::Connections, daemon, failure::Failure};
 
 /// Serves `/metrics` and `/healthz` until the program ends.
 pub(crate) async fn serve(address: Option<SocketAddr>, config: Config) -> Result<(), Failure> {
+    serve_with(address, config, String::new).await
+}
+
+/// With what `more` has to add.
+pub(crate) async fn serve_with(
+    address: Option<SocketAddr>,
+    config: Config,
+    more: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> Result<(), Failure> {
     let Some(address) = address else { return Ok(()) };
     let (listener, address) = daemon::listen("--metrics", address).await?;
     tracing::info!("metrics on http://{address}/metrics");
     let app = Router::new()
-        .route("/metrics", get(move || std::future::ready(text(&config))))
+        .route("/metrics", get(move || std::future::ready(text(&config) + &more())))
         .route("/healthz", get(|| std::future::ready("ok\n")));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::warn!(error = %error, "metrics ended");
-        }
-    });
+    tokio::spawn(async move { Connections::default().serve(&listener, app).await });
     Ok(())
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn run(args: Options) -> Result<(), Failure> {
             Ok(())
         }
         Action::Forget { origin } => {
+            let origin = KnownPeers::spelling(&origin)?;
             if known.forget(&origin)? {
                 return daemon::announce(&format!(
                     "{origin} is forgotten: the next key seen there is learned"
@@ -81,6 +82,7 @@ pub(crate) fn run(args: Options) -> Result<(), Failure> {
             Err(Failure::new(Exit::Failed, sentence))
         }
         Action::Trust { origin, node_id } => {
+            let origin = KnownPeers::spelling(&origin)?;
             known.trust(&origin, node_id)?;
             daemon::announce(&format!("{origin} is {node_id}"))
         }

@@ -3,15 +3,21 @@
 
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
-use tower_seal::{Error, NodeId, error::Code, trust::PeerChanged};
+use hyper_util::client::legacy;
+use tower_seal::{Error, NodeId, error::Code, http::NotSent, trust::PeerChanged};
 
-use crate::upstream::AnyBody;
+use crate::{failure::Chain, upstream::AnyBody};
 
-/// `{"error":{"code":…,"message":…}}`.
+/// 502 and `{"error":{"code":…,"message":…}}`.
 pub(crate) fn respond(code: &str, message: &str) -> Response<AnyBody> {
+    respond_with(StatusCode::BAD_GATEWAY, code, message)
+}
+
+/// The same with another status.
+pub(crate) fn respond_with(status: StatusCode, code: &str, message: &str) -> Response<AnyBody> {
     let body = serde_json::json!({ "error": { "code": code, "message": message } }).to_string();
     let mut response = Response::new(Full::from(body).map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -30,30 +36,26 @@ impl Known<'_> {
     }
 }
 
-/// The answer to a request that could not be sealed and sent, or whose answer could not be opened.
+/// What to say of a request that could not be sealed and sent, or whose answer could not be opened: a code, and
+/// a sentence.
 ///
 /// `node` is this side; `known` is what trust on first use, if that is on, has to say.
-pub(crate) fn of(
+pub(crate) fn explain(
     error: &Error,
     far_side: &str,
     node: NodeId,
     known: Option<&Known<'_>>,
-) -> Response<AnyBody> {
-    let (code, remedy) = explain(error);
+) -> (&'static str, String) {
+    let (code, remedy) = advice(error);
     let named = |text: &str| known.map_or(text.to_owned(), |known| known.named(text));
     if let Some(changed) = known.and_then(|known| known.changed.as_ref()) {
-        return respond(code, &named(&changed.to_string().replacen("the", "The", 1)));
+        return (code, named(&changed.to_string().replacen("the", "The", 1)));
     }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
-        source = error.source();
-    }
+    let text = Chain(error);
     let remedy = match error {
         // It says what to do.
         Error::Untrusted { .. } if known.is_some() => {
-            return respond(code, &named(&format!("{far_side}: {text}.")));
+            return (code, named(&format!("{far_side}: {text}.")));
         }
         Error::Refused { code: Code::UntrustedPeer, .. } => {
             format!(
@@ -63,19 +65,67 @@ pub(crate) fn of(
         }
         _ => remedy.to_owned(),
     };
-    respond(code, &format!("{far_side}: {text}. {remedy}"))
+    (code, format!("{far_side}: {text}. {remedy}"))
 }
 
-fn explain(error: &Error) -> (&'static str, &'static str) {
+/// The same of a request that would do harm if it were made twice, and may have been served.
+pub(crate) fn explain_unknown(error: &Error, far_side: &str) -> (&'static str, String) {
+    let (code, remedy) = advice(&Error::OutcomeUnknown);
+    (
+        code,
+        format!(
+            "{far_side}: {}. The request may have been served; it was not sent again. {remedy}",
+            Chain(error)
+        ),
+    )
+}
+
+/// Whether the connection broke when the request, or a part of it, had left.
+pub(crate) fn is_lost(error: &Error) -> bool {
+    let broke =
+        |cause: Cause<'_>| cause.downcast_ref().is_some_and(|error: &legacy::Error| !error.is_connect());
+    matches!(error, Error::Transport(_))
+        && !causes(error).any(|cause| cause.is::<NotSent>())
+        && causes(error).any(broke)
+}
+
+type Cause<'a> = &'a (dyn std::error::Error + 'static);
+
+fn causes(error: &Error) -> impl Iterator<Item = Cause<'_>> {
+    std::iter::successors(std::error::Error::source(error), |error| error.source())
+}
+
+/// Errors of TLS are inside of others of I/O, which do not name them as their sources.
+fn is_of_certificate(mut cause: Cause<'_>) -> bool {
+    while let Some(inner) = cause.downcast_ref().and_then(|error: &std::io::Error| error.get_ref()) {
+        cause = inner;
+    }
+    matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+fn advice(error: &Error) -> (&'static str, &'static str) {
     match error {
         Error::OutcomeUnknown => ("outcome_unknown", "Look whether it was done before you repeat it."),
+        Error::Unsealed { status: 426 } => (
+            "unsealed",
+            "A stdio server may be behind that, which `tower-seal connect` reaches, with a ws:// or wss:// URL.",
+        ),
         Error::Unsealed { .. } => (
             "unsealed",
             "Something that does not speak tower-seal answered: check the URL, and that `tower-seal serve` \
              listens there, without --plaintext.",
         ),
         Error::TimedOut { .. } => ("timeout", "Check that the far side runs, and its load."),
+        Error::Transport(_) if causes(error).any(is_of_certificate) => (
+            "certificate",
+            "Whoever answers there has no certificate that this side trusts: if it is of an authority of your own, \
+             give that with --ca; otherwise check the URL.",
+        ),
+        Error::Transport(_) if is_lost(error) => ("connection_lost", "The connection broke: try again."),
         Error::Transport(_) => ("unreachable", "Check the URL, and that the far side runs."),
+        Error::Misbehaved { code: Code::TooLarge, .. } => {
+            ("too_large", "The answer is larger than this side takes: ask for less at once.")
+        }
         Error::Misuse { .. } => ("malformed", "Change the request."),
         error => match error.code() {
             Some(code) => (code.as_str(), remedy(code)),

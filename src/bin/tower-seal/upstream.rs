@@ -9,19 +9,20 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Request, Response, Uri, uri::PathAndQuery};
+use http::{Request, Response, Uri, header, uri::PathAndQuery};
 use http_body::Body;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
+use tower_seal::http::NotSent;
 use tower_service::Service;
 
 use crate::{
@@ -34,6 +35,11 @@ pub(crate) type AnyBody = UnsyncBoxBody<Bytes, BoxError>;
 
 const CONNECT: Duration = Duration::from_secs(10);
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// How long after its last packet a server is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// The media type of a hello (PROTOCOL section 7), which bears no request yet.
+const HELLO: &str = "application/vnd.tower-seal.handshake+json";
 
 /// A client of one pool of connections, over TCP or TLS, which follows nothing and changes nothing.
 #[derive(Clone)]
@@ -48,6 +54,7 @@ impl Http {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT));
+        tcp.set_keepalive(Some(KEEPALIVE));
         let https = HttpsConnectorBuilder::new()
             .with_tls_config(tls(ca)?)
             .https_or_http()
@@ -61,7 +68,8 @@ impl Http {
     }
 }
 
-fn tls(ca: Option<&Path>) -> Result<ClientConfig, Failure> {
+/// Trusts the system's certificate authorities, and those in the PEM file `ca`.
+pub(crate) fn tls(ca: Option<&Path>) -> Result<ClientConfig, Failure> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
@@ -96,7 +104,8 @@ where
     B::Error: Into<BoxError>,
 {
     type Response = Response<Incoming>;
-    type Error = hyper_util::client::legacy::Error;
+    /// [`NotSent`], where nothing of a request has left.
+    type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -107,7 +116,12 @@ where
         let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         // Of the connection that the request came from, whatever it spoke.
         *request.version_mut() = http::Version::HTTP_11;
-        self.client.request(request).boxed()
+        let is_hello = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == HELLO);
+        let answer = self.client.request(request);
+        let told = move |error: legacy::Error| -> BoxError {
+            if is_hello || error.is_connect() { NotSent::new(error).into() } else { error.into() }
+        };
+        async move { answer.await.map_err(told) }.boxed()
     }
 }
 

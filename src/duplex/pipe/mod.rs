@@ -2,6 +2,9 @@
 //!
 //! Two pipes make one with [`tokio::io::join`]: `join(child.stdout, child.stdin)` for a child process, and
 //! `join(stdin(), stdout())` in it.
+//!
+//! There are no pings here: a peer that vanishes without a word is noticed by what cannot be sent to it, or after
+//! [`Limits::duplex_idle`](crate::config::Limits::duplex_idle).
 
 mod codec;
 

@@ -1,7 +1,8 @@
 //! Over WebSocket (RFC 6455), by tokio-tungstenite: `tower-seal.v1` as subprotocol, the path as target.
 //!
-//! A connection pings a peer that is silent, and fails when it stays so, as long as somebody waits for messages:
-//! the timer runs in `next`.
+//! A connection pings a peer that is silent, and fails when it stays so
+//! ([`Limits::ping`], [`Limits::pong`]). That happens in `next`, as does the answer to a ping: a program that does
+//! not come back to `next` for minutes, such as a server in a long call, looks dead to its peer.
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,6 +37,7 @@ use crate::{
 pub use client::{ClientSocket, Options, connect};
 pub use server::{accept, accept_upgraded};
 pub use socket::WebSocket;
+pub use tls::Socket;
 #[cfg(feature = "axum")]
 pub use upgrade::{Accepting, Upgrade, Upgraded};
 

@@ -39,7 +39,7 @@ where
     let mut asked = None;
     #[allow(clippy::result_large_err)] // Whose type is tungstenite's.
     let callback = |request: &Request, mut response: Response<()>| {
-        let offered = is_offered(request.headers());
+        let offered = is_offered(request.headers()) && !acceptor.config().is_plaintext();
         if offered {
             response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
         } else if !acceptor.takes_plaintext() {

@@ -79,7 +79,10 @@ impl<S> WebSocket<S> {
 impl KeepAlive {
     fn hear(&mut self) {
         self.heard = Instant::now();
-        self.pinged = None;
+        if self.pinged.take().is_some() {
+            // Set for the pong, it may be later than the next ping.
+            self.timer = None;
+        }
     }
 
     /// To be asked when nothing more is there to be read.
@@ -135,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                         self.unflushed = true;
                     }
                     Poll::Ready(Err(error)) => return Err(websocket_error(error)),
-                    // What waits to be written serves as well: it is answered too, if only by TCP.
+                    // Something waits to be written before it: the peer takes nothing, and has to say something.
                     Poll::Pending => {}
                 },
             }

@@ -95,6 +95,7 @@ impl Upgrade {
     /// Errors: the answer to who does not offer `tower-seal.v1`. Those of the future are those of
     /// [`accept`](crate::duplex::accept).
     pub fn accept(mut self, acceptor: &Acceptor) -> Result<(Response<Body>, Accepting), Refusal> {
+        self.offered &= !acceptor.config().is_plaintext();
         if self.offered {
             self.response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, PROTOCOL);
         } else if !acceptor.takes_plaintext() {

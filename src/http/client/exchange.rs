@@ -20,7 +20,9 @@ use crate::{
         BoxError, Content, SEAL_SESSION,
         body::{Budget, Failure, OpenBody, Opening, SealBody, Sealing, collect, count},
         frames::Frames,
-        message, note_session, now, rng,
+        message,
+        not_sent::is_unsent,
+        note_session, now, rng,
         sessions::{Handshake, Place, without_query},
         source::Source,
     },
@@ -101,8 +103,9 @@ where
                 below.ready().await?;
                 let (response, twice) = match below.call(bear(body)).await {
                     // The connection broke before there was an answer. The same bytes are served at most once.
-                    Err(_) if whole => {
-                        (Box::pin(below.ready_and_call(bear(SealBody::whole(bytes)))).await?, true)
+                    Err(error) if whole => {
+                        let again = Box::pin(below.ready_and_call(bear(SealBody::whole(bytes)))).await;
+                        (again.map_err(|again| if is_unsent(&error) { again } else { error })?, true)
                     }
                     response => (response?, false),
                 };
@@ -132,6 +135,13 @@ where
                 Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
                     shared.sessions.forget(&inner.place, &session);
                     return Err(error);
+                }
+                // It may have been served, and there is no answer.
+                Err(error @ Error::Transport(_))
+                    if whole && !is_unsent(&error) && !inner.is_repeatable(options) =>
+                {
+                    tracing::debug!(target: telemetry::TARGET, reason = ?error, "no answer");
+                    return Err(Error::OutcomeUnknown);
                 }
                 answer => return answer,
             }

@@ -21,7 +21,7 @@ use tower_service::Service;
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    BoxError, SEAL_SESSION,
+    BoxError, NotSent, SEAL_SESSION,
     body::{OpenBody, SealBody},
     sessions::Sessions,
 };
@@ -165,6 +165,8 @@ where
     }
 }
 
+type Called<F, E> = MapErr<F, fn(E) -> Error>;
+
 /// The service below: ready for the first call, and to be made so for others.
 struct Below<S> {
     service: S,
@@ -188,14 +190,15 @@ impl<S: Clone> Below<S> {
         S::Error: Into<BoxError>,
     {
         if !self.is_ready {
-            std::future::poll_fn(|cx| self.service.poll_ready(cx)).await.map_err(transport)?;
+            let ready = std::future::poll_fn(|cx| self.service.poll_ready(cx)).await;
+            ready.map_err(|error| transport(NotSent::new(error)))?;
             self.is_ready = true;
         }
         Ok(())
     }
 
     /// To be called when it is ready, which it is not any more afterwards.
-    fn call<B, R>(&mut self, request: Request<SealBody<B>>) -> MapErr<S::Future, fn(S::Error) -> Error>
+    fn call<B, R>(&mut self, request: Request<SealBody<B>>) -> Called<S::Future, S::Error>
     where
         S: Service<Request<SealBody<B>>, Response = Response<R>>,
         S::Error: Into<BoxError>,

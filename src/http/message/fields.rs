@@ -1,6 +1,6 @@
 //! Which header fields an inner message has, and which the application gets to see.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use bytes::Bytes;
 use http::{
@@ -73,11 +73,23 @@ pub(super) fn open(section: &Bytes) -> Result<HeaderMap> {
 /// No infrastructure sees the inner message: there, the initiator itself would be the one who wrote them.
 pub(crate) fn strip_infrastructure(headers: &mut HeaderMap, more: &[HeaderName]) {
     let is_infrastructure = |name: &&HeaderName| {
-        matches!(name.as_str(), "forwarded" | "x-real-ip") || name.as_str().starts_with("x-forwarded-")
+        let name = with_hyphens(name);
+        matches!(&*name, "forwarded" | "x-real-ip")
+            || name.starts_with("x-forwarded-")
+            || more.iter().any(|other| with_hyphens(other) == name)
     };
     let found: Vec<HeaderName> = headers.keys().filter(is_infrastructure).cloned().collect();
-    for name in found.iter().chain(more) {
+    for name in &found {
         headers.remove(name);
+    }
+}
+
+/// The name as many an application sees it: CGI and its heirs (RFC 3875 section 4.1.18) know no difference
+/// between `-` and `_`.
+pub(crate) fn with_hyphens(name: &HeaderName) -> Cow<'_, str> {
+    match name.as_str() {
+        name if name.contains('_') => Cow::Owned(name.replace('_', "-")),
+        name => Cow::Borrowed(name),
     }
 }
 

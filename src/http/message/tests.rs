@@ -678,6 +678,10 @@ fn infrastructure_fields_are_removed() {
         "x-forwarded",
         "x-real-ip-2",
         "via",
+        // As CGI has them.
+        "x_forwarded_for",
+        "x-real_ip",
+        "x_client-cert",
     ];
     let mut headers = HeaderMap::new();
     for name in names {

@@ -98,7 +98,9 @@ where
     if record.is_final() && !frames.is_at_end() {
         let end = Box::pin(timeout(limit, std::future::poll_fn(|cx| frames.poll_end(cx)))).await;
         let end = end.unwrap_or(Err(Error::TimedOut { waiting_for: "the end of the request" }));
-        end.map_err(|error| (error, Subject::of(&record)))?;
+        if let Err(error) = end {
+            return Err((error, Subject::of(record)));
+        }
     }
     Ok(record)
 }

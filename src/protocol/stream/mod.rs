@@ -156,6 +156,10 @@ impl FirstRecord {
         })
     }
 
+    pub(super) fn nonce(&self) -> Nonce {
+        self.nonce
+    }
+
     /// SHA-256 of nonce and ciphertext, which a signed error names.
     pub(super) fn hash(&self) -> [u8; 32] {
         sha256(&[&self.nonce.0, &self.ciphertext])

@@ -12,6 +12,7 @@ use crate::{
         batch,
         keys::{Direction, Epoch},
         record::{Nonce, Record, Signed},
+        session::GONE,
         session::Session,
     },
     telemetry::Metric,
@@ -92,7 +93,11 @@ impl Opener {
         self.counter += 1;
         self.finished = nonce.is_final();
         session.touch(now);
-        session.confirm();
+        if !session.confirm() {
+            let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
+            self.epoch.seal(&nonce.0, text)?;
+            return Err(GONE);
+        }
         session.agreed.config.telemetry().count(Metric::RecordsOpened);
         let whole = record.take_text();
         let last = if self.finished { Final::Yes } else { Final::No };

@@ -26,14 +26,14 @@ pub(super) fn check(vector: &At<'_>) {
         if let Some(request) = vector.at(field).given() {
             let frame = records::frame(&request, encoding);
             let parse = || request.ok(records::parse(&frame, encoding));
-            is_written(vector, &request, &parse());
+            is_written(vector, &request, parse());
             is_believed(vector, &request, &sides, parse);
         }
     }
 }
 
 /// The responder's half: the same error about the same request has the same signature.
-fn is_written(vector: &At<'_>, request: &At<'_>, record: &Record) {
+fn is_written(vector: &At<'_>, request: &At<'_>, record: Record) {
     let error = vector.at("error");
     error.knows(&["type", "code", "message", "session", "stream", "node_id", "signature"]);
     let Some(subject) = Subject::of(record) else { request.fail("has no opening") };

@@ -23,6 +23,18 @@ impl Memory {
         self.known.get(origin).or_else(|| self.unsaved.get(origin)).copied()
     }
 
+    /// Takes over what has been written, as the file had it then: `learned`, or who was there before, in `there`.
+    /// Returns whether that was another one anywhere.
+    pub(super) fn written(&mut self, learned: &[(String, NodeId)], there: Vec<NodeId>) -> bool {
+        let mut is_other = false;
+        for ((origin, node), there) in learned.iter().zip(there) {
+            self.unsaved.remove(origin);
+            self.known.insert(origin.clone(), there);
+            is_other |= *node != there;
+        }
+        is_other
+    }
+
     /// Takes over what is in the file. Returns whether somebody is not known any more.
     pub(super) fn replace(&mut self, list: Vec<KnownPeer>) -> bool {
         self.unreadable = false;

@@ -65,8 +65,17 @@ pub(super) fn read(path: &Path) -> Result<(String, Version)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Default::default()),
         opened => opened.map_err(unreadable)?,
     };
+    let metadata = file.metadata().map_err(unreadable)?;
+    if let Some(mode) = os::written_by_others(&metadata) {
+        let reason = format!(
+            "its mode is {mode:04o}, so others than its owner may write who is to be trusted: `chmod go-w {}`, and \
+             check what is in it",
+            path.display()
+        );
+        return Err(refused(path, &reason, None));
+    }
     // Before the reading: a change that comes during it makes another version.
-    let look = Some(os::look(&file.metadata().map_err(unreadable)?));
+    let look = Some(os::look(&metadata));
     let mut bytes = Vec::new();
     (&file).take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() > LARGEST {
@@ -193,6 +202,12 @@ mod os {
         (file.dev(), file.ino(), file.size(), modified, changed)
     }
 
+    /// The mode, if group or others may write.
+    pub(super) fn written_by_others(file: &Metadata) -> Option<u32> {
+        let mode = file.mode() & 0o7777;
+        (mode & 0o022 != 0).then_some(mode)
+    }
+
     pub(super) fn private_folders() -> DirBuilder {
         let mut folders = DirBuilder::new();
         folders.recursive(true).mode(0o700);
@@ -221,6 +236,10 @@ mod os {
 
     pub(super) fn look(file: &Metadata) -> Look {
         (file.len(), file.modified().ok())
+    }
+
+    pub(super) fn written_by_others(_: &Metadata) -> Option<u32> {
+        None
     }
 
     pub(super) fn private_folders() -> DirBuilder {

@@ -1,0 +1,177 @@
+//! The ways to carry messages: one WebSocket connection each, with different things around it.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    pki_types::{PrivateKeyDer, ServerName},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    runtime::{self, Handle},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_tungstenite::{
+    WebSocketStream, accept_async_with_config, client_async_with_config,
+    tungstenite::{Error as WsError, Message, protocol::WebSocketConfig},
+};
+use tower_seal::{
+    Config, Identity,
+    config::{Encoding, Signatures},
+    duplex::{
+        Acceptor,
+        websocket::{self, Options},
+    },
+    trust::Pinned,
+};
+
+use crate::echo::{Measure, echo};
+
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    pub(crate) client: Box<dyn Measure>,
+}
+
+pub(crate) async fn all() -> Vec<Way> {
+    // What sealed connections read at once.
+    let small = WebSocketConfig::default().read_buffer_size(8 << 10).write_buffer_size(8 << 10);
+    vec![
+        plain("plain", WebSocketConfig::default()).await,
+        plain("plain, small buffers", small).await,
+        wss().await,
+        sealed("binary unsigned", Encoding::Binary, Signatures::Handshake).await,
+        sealed("binary signed", Encoding::Binary, Signatures::Every).await,
+        sealed("json unsigned", Encoding::Json, Signatures::Handshake).await,
+        sealed("json signed", Encoding::Json, Signatures::Every).await,
+    ]
+}
+
+/// The thread of all servers.
+fn server() -> &'static Handle {
+    static SERVER: OnceLock<Handle> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+        handle
+    })
+}
+
+/// Serves one connection with what `serve` makes of it.
+async fn serve<F>(serve: impl FnOnce(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    server().spawn(async move {
+        let (stream, _) = TcpListener::from_std(listener).unwrap().accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        serve(stream).await;
+    });
+    address
+}
+
+async fn dial(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// Binary messages, as bytes.
+struct Raw<S>(WebSocketStream<S>);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Raw<S> {
+    type Item = Result<Bytes, WsError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, WsError>>> {
+        self.0.poll_next_unpin(cx).map_ok(Message::into_data)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Bytes> for Raw<S> {
+    type Error = WsError;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        self.0.poll_ready_unpin(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), WsError> {
+        self.0.start_send_unpin(Message::Binary(message))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        self.0.poll_flush_unpin(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        self.0.poll_close_unpin(cx)
+    }
+}
+
+async fn plain(name: &'static str, settings: WebSocketConfig) -> Way {
+    let address = serve(async move |stream| {
+        echo(Raw(accept_async_with_config(stream, Some(settings)).await.unwrap())).await;
+    })
+    .await;
+    let (client, _) =
+        client_async_with_config("ws://localhost/", dial(address).await, Some(settings)).await.unwrap();
+    Way { name, client: Box::new(Raw(client)) }
+}
+
+/// TLS 1.3 by rustls and aws-lc-rs.
+async fn wss() -> Way {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(server));
+    let address = serve(async move |stream| {
+        let stream = acceptor.accept(stream).await.unwrap();
+        echo(Raw(accept_async_with_config(stream, None).await.unwrap())).await;
+    })
+    .await;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let stream = TlsConnector::from(Arc::new(client)).connect(name, dial(address).await).await.unwrap();
+    let (client, _) = client_async_with_config("wss://localhost/", stream, None).await.unwrap();
+    Way { name: "wss", client: Box::new(Raw(client)) }
+}
+
+async fn sealed(name: &'static str, encoding: Encoding, signatures: Signatures) -> Way {
+    let (server, client) = (Identity::generate(), Identity::generate());
+    let (server_id, client_id) = (server.node_id(), client.node_id());
+    let acceptor = Acceptor::new(Config::new(server, Pinned::new([client_id])).signatures(signatures));
+    let address = serve(async move |stream| {
+        echo(websocket::accept(stream, &acceptor).await.unwrap()).await;
+    })
+    .await;
+    let config = Config::new(client, Pinned::new([server_id])).signatures(signatures).encoding(encoding);
+    let url = format!("ws://{address}/");
+    let client = websocket::connect(&url, &config, &Options::new()).await.unwrap();
+    Way { name, client: Box::new(client) }
+}

@@ -1,0 +1,68 @@
+//! How far a connection with its child has come, as its parts tell each other.
+
+use std::sync::OnceLock;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// In this order, none of them twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Running,
+    /// The child gets no more input, and a limited time.
+    Ending,
+    /// The child has ended.
+    Ended,
+    /// So has all that it started.
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Signs {
+    stage: watch::Sender<Stage>,
+    /// The client hears nothing any more.
+    pub(super) deaf: CancellationToken,
+    /// The child's stdout has ended.
+    pub(super) silent: CancellationToken,
+    /// The first reason why it could not end well.
+    trouble: OnceLock<&'static str>,
+}
+
+impl Signs {
+    pub(super) fn new() -> Self {
+        Signs {
+            stage: watch::Sender::new(Stage::Running),
+            deaf: CancellationToken::new(),
+            silent: CancellationToken::new(),
+            trouble: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn reach(&self, stage: Stage) {
+        self.stage.send_if_modified(|now| {
+            let further = stage > *now;
+            *now = stage.max(*now);
+            further
+        });
+    }
+
+    /// Resolves once that stage, or a later one, is reached.
+    pub(super) async fn reached(&self, stage: Stage) {
+        // It fails only once the sender is gone, which is here.
+        let _ = self.stage.subscribe().wait_for(|now| *now >= stage).await;
+    }
+
+    pub(super) fn end_in(&self, trouble: &'static str) {
+        let _ = self.trouble.set(trouble);
+        self.reach(Stage::Ending);
+    }
+
+    pub(super) fn trouble(&self) -> Option<&'static str> {
+        self.trouble.get().copied()
+    }
+
+    pub(super) fn lose_client(&self) {
+        self.deaf.cancel();
+        self.reach(Stage::Ending);
+    }
+}

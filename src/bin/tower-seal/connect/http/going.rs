@@ -1,0 +1,81 @@
+//! What is posted, and when.
+
+use http::HeaderValue;
+
+use super::{Held, Http, MOST, Place, Purpose, Under, exchange::Exchange, far::Session, fields};
+use crate::connect::message::{Id, Line};
+
+impl Http {
+    /// Starts what can start.
+    pub(super) fn start(&mut self) {
+        while self.control.is_none()
+            && let Some(line) = self.controls.pop_front()
+        {
+            self.control = Some(self.post(line, Purpose::Control, false));
+        }
+        while self.barrier.is_none() && self.exchanges.len() < MOST {
+            let is_greeting = self.held.front().is_some_and(|held| held.line.is_initialize());
+            if self.is_lost && !self.held.is_empty() && !is_greeting {
+                if let Some(line) = self.greeting.again().cloned() {
+                    self.post(line, Purpose::GreetAgain, false);
+                    return;
+                }
+                self.is_lost = false;
+            }
+            let Some(Held { line, is_again }) = self.held.pop_front() else { return };
+            let purpose = if is_greeting {
+                Purpose::Greet
+            } else if line.is_notification("notifications/initialized") {
+                Purpose::Greeted
+            } else {
+                Purpose::Message
+            };
+            if purpose == Purpose::Greet {
+                self.leave();
+            }
+            self.post(line, purpose, is_again);
+        }
+    }
+
+    pub(super) fn post(&mut self, line: Line, purpose: Purpose, is_again: bool) -> u64 {
+        let own = fields::version(&line);
+        let is_modern = own.is_some() || self.greeting.id().is_none();
+        let session = if is_modern {
+            let version = own.as_deref().unwrap_or(fields::FIRST);
+            Session { id: None, version: HeaderValue::from_str(version).ok() }
+        } else {
+            self.session.clone()
+        };
+        let mut request = self.far.post(&session, line.bytes.clone());
+        let version = session.version.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+        if version >= fields::FIRST.as_bytes() {
+            request.headers_mut().extend(fields::mirrored(&line, &self.tools));
+        }
+        let exchange = self.exchange(session, line.asks().to_vec(), !is_modern);
+        let number = exchange.number;
+        let task = tokio::spawn(exchange.post(request)).abort_handle();
+        self.waiting.mark(&line, &Place::Posted(number));
+        if matches!(purpose, Purpose::Greet | Purpose::GreetAgain | Purpose::Greeted) {
+            self.barrier = Some(number);
+        }
+        let under = Under { line, purpose, is_again, is_modern, epoch: self.epoch, task };
+        self.exchanges.insert(number, under);
+        number
+    }
+
+    /// Opens the stream of what the server says unasked, which it need not have.
+    pub(super) fn listen(&mut self) {
+        if self.session.id.is_none() || self.unasked.is_some() {
+            return;
+        }
+        let exchange = self.exchange(self.session.clone(), Vec::new(), true);
+        let number = exchange.number;
+        self.unasked = Some((number, tokio::spawn(exchange.listen()).abort_handle()));
+    }
+
+    pub(super) fn exchange(&mut self, session: Session, ids: Vec<Id>, may_resume: bool) -> Exchange {
+        self.last += 1;
+        let (far, events) = (self.far.clone(), self.tell.clone());
+        Exchange { far, number: self.last, events, ids, session, may_resume }
+    }
+}

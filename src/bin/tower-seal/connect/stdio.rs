@@ -1,0 +1,169 @@
+//! The host's side: a message a line, in on stdin and out on stdout.
+
+use std::{
+    io::{self, BufReader, Write as _},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    fault,
+    message::{Line, Unreadable},
+};
+use crate::failure::{Exit, Failure};
+
+/// Bytes of a line on stdin. Longer ones are skipped.
+const LONGEST: usize = 16 << 20;
+/// Messages that wait in either direction; then the sender does.
+const QUEUE: usize = 8;
+/// How long a host may take for what is left for it at the end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The host does not read any more, so nothing can be said to it.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// The program that started this one.
+pub(super) struct Host {
+    lines: mpsc::Receiver<Result<Bytes, TooLong>>,
+    out: mpsc::Sender<Bytes>,
+    written: oneshot::Receiver<()>,
+}
+
+#[derive(Debug)]
+struct TooLong;
+
+impl Host {
+    /// Threads of their own, since the runtime would wait at its end for a read that it began.
+    pub(super) fn start() -> Result<Self, Failure> {
+        let failed = |error| Failure::new(Exit::Failed, format!("cannot start a thread ({error})"));
+        let (line, lines) = mpsc::channel(QUEUE);
+        thread::Builder::new().name("stdin".to_owned()).spawn(move || read(&line)).map_err(failed)?;
+        let (out, mut said) = mpsc::channel(QUEUE);
+        let (done, written) = oneshot::channel();
+        let write = move || {
+            let outcome = write(&mut said);
+            // Whoever says something from now on learns that nobody hears it.
+            drop(said);
+            if let Err(error) = outcome {
+                tracing::debug!(error = %error, "stdout cannot be written to");
+            }
+            let _ = done.send(());
+        };
+        thread::Builder::new().name("stdout".to_owned()).spawn(write).map_err(failed)?;
+        Ok(Host { lines, out, written })
+    }
+
+    /// The next message; `None` at the end. What is none is answered here. Dropping this future loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Option<Line>, Gone> {
+        loop {
+            // Before the line is taken, since this future may be dropped while it waits.
+            let room = self.out.reserve().await.map_err(|_| Gone)?;
+            let why = match self.lines.recv().await {
+                None => return Ok(None),
+                Some(Err(TooLong)) => Unreadable::Invalid,
+                Some(Ok(bytes)) if bytes.trim_ascii().is_empty() => continue,
+                Some(Ok(bytes)) => match Line::read(bytes) {
+                    Ok(line) => return Ok(Some(line)),
+                    Err(why) => why,
+                },
+            };
+            tracing::warn!("a line on stdin is no JSON-RPC message of at most 16 MiB, and was not sent");
+            room.send(fault::unreadable(why));
+        }
+    }
+
+    /// Says a message, which has one line.
+    pub(super) async fn say(&self, message: Bytes) -> Result<(), Gone> {
+        self.out.send(message).await.map_err(|_| Gone)
+    }
+
+    /// Waits until all has been written, for a time that is bounded.
+    pub(super) async fn finish(self) {
+        drop(self.out);
+        let _ = timeout(FAREWELL, self.written).await;
+    }
+}
+
+fn read(line: &mpsc::Sender<Result<Bytes, TooLong>>) {
+    let mut input = BufReader::with_capacity(64 << 10, io::stdin());
+    loop {
+        match next_line(&mut input) {
+            Ok(Some(read)) => {
+                if line.blocking_send(read).is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(error = %error, "stdin cannot be read, and counts as ended");
+                return;
+            }
+        }
+    }
+}
+
+fn next_line(input: &mut impl io::BufRead) -> io::Result<Option<Result<Bytes, TooLong>>> {
+    let (mut line, mut began, mut too_long) = (Vec::new(), false, false);
+    loop {
+        let part = match input.fill_buf() {
+            Ok(part) => part,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if part.is_empty() {
+            // The last line may lack its end.
+            break;
+        }
+        began = true;
+        let end = part.iter().position(|&byte| byte == b'\n');
+        let text = &part[..end.unwrap_or(part.len())];
+        too_long |= line.len() + text.len() > LONGEST;
+        if too_long {
+            line = Vec::new();
+        } else {
+            line.extend_from_slice(text);
+        }
+        let used = end.map_or(part.len(), |end| end + 1);
+        input.consume(used);
+        if end.is_some() {
+            break;
+        }
+    }
+    Ok(began.then(|| if too_long { Err(TooLong) } else { Ok(line.into()) }))
+}
+
+fn write(said: &mut mpsc::Receiver<Bytes>) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    while let Some(message) = said.blocking_recv() {
+        stdout.write_all(&message)?;
+        stdout.write_all(b"\n")?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_a_bound_and_the_last_may_lack_its_end() {
+        let long = "x".repeat(LONGEST + 1);
+        let text = format!("one\n\n{long}\n{}\nlast", &long[1..]);
+        let mut input = BufReader::with_capacity(1000, text.as_bytes());
+        let mut next = || next_line(&mut input).unwrap();
+        assert_eq!(next().unwrap().unwrap(), "one");
+        assert_eq!(next().unwrap().unwrap(), "");
+        assert!(next().unwrap().is_err());
+        assert_eq!(next().unwrap().unwrap().len(), LONGEST);
+        assert_eq!(next().unwrap().unwrap(), "last");
+        assert!(next().is_none());
+    }
+}
