@@ -207,6 +207,7 @@ def rejections(caller):
     caller.plainly("PUT", "PUT", b"{}")
     caller.plainly("OPTIONS", "OPTIONS", origin="http://localhost", access_control_request_method="POST")
     caller.plainly("another path", "GET", path="/other/a;b?c=1&d=%20")
+    caller.plainly("an escaped path", "GET", path="/other/%2Fa%7Eb//%c3%a4%3A?c=1")
 
 
 def get_stream(caller, step, subscribe, trigger):
