@@ -1,16 +1,23 @@
-//! A client that keeps messages in flight, and a server that sends them back, over any connection of messages. Both
-//! write while there is something to write and flush when there is nothing to read: as a busy program does.
+//! A client that keeps messages in flight, and a server that sends them back, over any connection of messages.
 
 use std::{
     fmt::Debug,
     future::poll_fn,
-    pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _, future::BoxFuture};
+
+/// When a side flushes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// After each message, as `send` does: one system call or more for each.
+    Each,
+    /// When there is nothing to be read, as `forward` does.
+    Together,
+}
 
 pub(crate) trait Connection:
     Stream<Item = Result<Bytes, <Self as Connection>::Failure>>
@@ -32,14 +39,15 @@ where
 
 pub(crate) trait Measure {
     /// Round trips per second with so many in flight.
-    fn measure(&mut self, size: usize, in_flight: usize, time: Duration) -> BoxFuture<'_, f64>;
+    fn measure(&mut self, size: usize, in_flight: usize, flush: Flush, time: Duration) -> BoxFuture<'_, f64>;
 }
 
 impl<C: Connection> Measure for C {
-    fn measure(&mut self, size: usize, in_flight: usize, time: Duration) -> BoxFuture<'_, f64> {
+    fn measure(&mut self, size: usize, in_flight: usize, flush: Flush, time: Duration) -> BoxFuture<'_, f64> {
         let start = Instant::now();
         let message = Bytes::from(vec![b'x'; size]);
-        let mut pump = Pump { message, in_flight, end: start + time, out: 0, done: 0, unflushed: false };
+        let mut pump =
+            Pump { message, in_flight, flush, end: start + time, out: 0, done: 0, unflushed: false };
         Box::pin(async move {
             poll_fn(|cx| pump.poll(self, cx)).await;
             pump.done as f64 / start.elapsed().as_secs_f64()
@@ -50,6 +58,7 @@ impl<C: Connection> Measure for C {
 struct Pump {
     message: Bytes,
     in_flight: usize,
+    flush: Flush,
     end: Instant,
     out: usize,
     done: u64,
@@ -66,7 +75,8 @@ impl Pump {
             while running && self.out < self.in_flight && connection.poll_ready_unpin(cx).is_ready() {
                 connection.start_send_unpin(self.message.clone()).unwrap();
                 self.out += 1;
-                self.unflushed = true;
+                self.unflushed =
+                    self.flush == Flush::Together || connection.poll_flush_unpin(cx).is_pending();
             }
             match connection.poll_next_unpin(cx) {
                 Poll::Ready(message) => {
@@ -87,13 +97,14 @@ impl Pump {
 }
 
 /// Sends back what comes.
-pub(crate) async fn echo<C: Connection>(mut connection: C) {
+pub(crate) async fn echo<C: Connection>(mut connection: C, flush: Flush) {
     let (mut held, mut unflushed) = (None, false);
-    poll_fn(|cx| poll_echo(&mut connection, &mut held, &mut unflushed, cx)).await;
+    poll_fn(|cx| poll_echo(&mut connection, flush, &mut held, &mut unflushed, cx)).await;
 }
 
 fn poll_echo<C: Connection>(
     connection: &mut C,
+    flush: Flush,
     held: &mut Option<Bytes>,
     unflushed: &mut bool,
     cx: &mut Context<'_>,
@@ -103,8 +114,8 @@ fn poll_echo<C: Connection>(
             if ready!(connection.poll_ready_unpin(cx)).is_err() {
                 return Poll::Ready(());
             }
-            Pin::new(&mut *connection).start_send(held.take().unwrap()).unwrap();
-            *unflushed = true;
+            connection.start_send_unpin(held.take().unwrap()).unwrap();
+            *unflushed = flush == Flush::Together || connection.poll_flush_unpin(cx).is_pending();
         }
         match connection.poll_next_unpin(cx) {
             Poll::Ready(Some(Ok(message))) => *held = Some(message),

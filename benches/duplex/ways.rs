@@ -34,24 +34,24 @@ use tower_seal::{
     trust::Pinned,
 };
 
-use crate::echo::{Measure, echo};
+use crate::echo::{Flush, Measure, echo};
 
 pub(crate) struct Way {
     pub(crate) name: &'static str,
     pub(crate) client: Box<dyn Measure>,
 }
 
-pub(crate) async fn all() -> Vec<Way> {
+pub(crate) async fn all(flush: Flush) -> Vec<Way> {
     // What sealed connections read at once.
     let small = WebSocketConfig::default().read_buffer_size(8 << 10).write_buffer_size(8 << 10);
     vec![
-        plain("plain", WebSocketConfig::default()).await,
-        plain("plain, small buffers", small).await,
-        wss().await,
-        sealed("binary unsigned", Encoding::Binary, Signatures::Handshake).await,
-        sealed("binary signed", Encoding::Binary, Signatures::Every).await,
-        sealed("json unsigned", Encoding::Json, Signatures::Handshake).await,
-        sealed("json signed", Encoding::Json, Signatures::Every).await,
+        plain("plain", flush, WebSocketConfig::default()).await,
+        plain("plain, small buffers", flush, small).await,
+        wss(flush).await,
+        sealed("binary unsigned", flush, Encoding::Binary, Signatures::Handshake).await,
+        sealed("binary signed", flush, Encoding::Binary, Signatures::Every).await,
+        sealed("json unsigned", flush, Encoding::Json, Signatures::Handshake).await,
+        sealed("json signed", flush, Encoding::Json, Signatures::Every).await,
     ]
 }
 
@@ -119,9 +119,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Bytes> for Raw<S> {
     }
 }
 
-async fn plain(name: &'static str, settings: WebSocketConfig) -> Way {
+async fn plain(name: &'static str, flush: Flush, settings: WebSocketConfig) -> Way {
     let address = serve(async move |stream| {
-        echo(Raw(accept_async_with_config(stream, Some(settings)).await.unwrap())).await;
+        echo(Raw(accept_async_with_config(stream, Some(settings)).await.unwrap()), flush).await;
     })
     .await;
     let (client, _) =
@@ -130,7 +130,7 @@ async fn plain(name: &'static str, settings: WebSocketConfig) -> Way {
 }
 
 /// TLS 1.3 by rustls and aws-lc-rs.
-async fn wss() -> Way {
+async fn wss(flush: Flush) -> Way {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -146,7 +146,7 @@ async fn wss() -> Way {
     let acceptor = TlsAcceptor::from(Arc::new(server));
     let address = serve(async move |stream| {
         let stream = acceptor.accept(stream).await.unwrap();
-        echo(Raw(accept_async_with_config(stream, None).await.unwrap())).await;
+        echo(Raw(accept_async_with_config(stream, None).await.unwrap()), flush).await;
     })
     .await;
     let mut roots = RootCertStore::empty();
@@ -162,12 +162,12 @@ async fn wss() -> Way {
     Way { name: "wss", client: Box::new(Raw(client)) }
 }
 
-async fn sealed(name: &'static str, encoding: Encoding, signatures: Signatures) -> Way {
+async fn sealed(name: &'static str, flush: Flush, encoding: Encoding, signatures: Signatures) -> Way {
     let (server, client) = (Identity::generate(), Identity::generate());
     let (server_id, client_id) = (server.node_id(), client.node_id());
     let acceptor = Acceptor::new(Config::new(server, Pinned::new([client_id])).signatures(signatures));
     let address = serve(async move |stream| {
-        echo(websocket::accept(stream, &acceptor).await.unwrap()).await;
+        echo(websocket::accept(stream, &acceptor).await.unwrap(), flush).await;
     })
     .await;
     let config = Config::new(client, Pinned::new([server_id])).signatures(signatures).encoding(encoding);

@@ -1,14 +1,12 @@
 //! `connect` to a far side that cannot be reached or trusted: each request is told what to do, and the process stays.
 
-use std::net::SocketAddr;
-
 use tower_seal::{
     Config, Identity,
     trust::{AnyIdentity, Pinned},
 };
 
 use crate::{
-    connect_hand::{Connect, Far, call, result},
+    connect_hand::{Absent, Connect, Far, call, result},
     support::{Home, Nobody, Upstream},
 };
 
@@ -72,13 +70,10 @@ async fn a_far_side_that_is_not_there_is_unreachable_until_it_is() {
 
     let server = Identity::generate();
     let node = server.node_id().to_string();
-    let config = Config::new(server, AnyIdentity);
-    let far = Far::with(config.clone()).await;
-    let (address, url): (SocketAddr, String) = (far.address(), far.url());
-    drop(far);
-    let mut host = Connect::start(&home, &["--peer", &node, &url]);
+    let absent = Absent::new();
+    let mut host = Connect::start(&home, &["--peer", &node, &absent.url()]);
     fault(&mut host, "unreachable").await;
-    let far = Far::at(address, config).await;
+    let far = absent.comes(Config::new(server, AnyIdentity));
     host.say(call(3, "ping")).await;
     let mut line = far.accept().await;
     line.expect(call(3, "ping")).await;
@@ -157,8 +152,8 @@ async fn a_client_that_is_not_let_in_is_told_what_its_operator_has_to_ask_for() 
 async fn a_changed_key_is_refused_until_it_is_forgotten() {
     let home = Home::new();
     let file = home.path("known");
-    let far = Far::start().await;
-    let (address, url, first) = (far.address(), far.url(), far.node());
+    let mut far = Far::start().await;
+    let (url, first) = (far.url(), far.node());
     let origin = url.strip_suffix("/mcp").unwrap().to_owned();
     let mut host = Connect::start(&home, &["--first-use", "--peers", &file, &url]);
     host.say(call(1, "ping")).await;
@@ -166,10 +161,10 @@ async fn a_changed_key_is_refused_until_it_is_forgotten() {
     line.expect(call(1, "ping")).await;
     let known = home.run(&["peers", "--peers", &file, "list"]).await.done();
     assert_eq!(known, format!("{origin} {first}\n"));
-    drop((line, far));
+    drop(line);
     host.fault(1, "outcome_unknown").await;
 
-    let far = Far::at(address, Config::new(Identity::generate(), AnyIdentity)).await;
+    far.becomes(Config::new(Identity::generate(), AnyIdentity));
     host.say(call(2, "ping")).await;
     far.refuse().await;
     let message = host.fault(2, "wrong_audience").await;

@@ -1,7 +1,6 @@
 //! `tower-seal connect` as a child with its standard streams in the test's hands, and far sides played by hand.
 
 use std::{
-    net::SocketAddr,
     process::Stdio,
     sync::{Arc, Mutex},
 };
@@ -11,7 +10,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     process::{Child, ChildStdin, ChildStdout},
     task::JoinHandle,
     time::timeout,
@@ -142,8 +141,27 @@ pub(crate) struct Far {
     acceptor: Acceptor,
 }
 
+/// Where one will be: nobody else can be there meanwhile.
+pub(crate) struct Absent(TcpSocket);
+
 /// A connection to it.
 pub(crate) struct Line(Sealed<WebSocket<TcpStream>>);
+
+impl Absent {
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Absent(socket)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}/mcp", self.0.local_addr().unwrap())
+    }
+
+    pub(crate) fn comes(self, config: Config) -> Far {
+        Far { listener: self.0.listen(64).unwrap(), acceptor: Acceptor::new(config) }
+    }
+}
 
 impl Far {
     pub(crate) async fn start() -> Self {
@@ -151,19 +169,16 @@ impl Far {
     }
 
     pub(crate) async fn with(config: Config) -> Self {
-        Self::at("127.0.0.1:0".parse().unwrap(), config).await
+        Absent::new().comes(config)
     }
 
-    pub(crate) async fn at(address: SocketAddr, config: Config) -> Self {
-        Far { listener: TcpListener::bind(address).await.unwrap(), acceptor: Acceptor::new(config) }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
+    /// Another one in its place, with this config.
+    pub(crate) fn becomes(&mut self, config: Config) {
+        self.acceptor = Acceptor::new(config);
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/mcp", self.address())
+        format!("ws://{}/mcp", self.listener.local_addr().unwrap())
     }
 
     pub(crate) fn node(&self) -> String {

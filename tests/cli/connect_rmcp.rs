@@ -283,6 +283,39 @@ async fn a_stock_client_speaks_with_a_server_at_websocket_in_both_eras() {
     }
 }
 
+/// The whole way: a stdio server here, one child for each connection there, which is `connect` itself, being the one
+/// stdio server that is at hand.
+#[tokio::test]
+async fn a_stock_client_speaks_with_a_child_of_serve_which_is_killed_and_comes_back() {
+    let (home, mut http) = (Home::new(), Http::start("127.0.0.1:0").await);
+    let (url, key) = (format!("{}/mcp", http.url), home.path("server"));
+    let command = [env!("CARGO_BIN_EXE_tower-seal"), "connect", "--plaintext", &url];
+    for era in [Era::Legacy, Era::Modern] {
+        let start = async |address: &str| {
+            let own = ["serve", "--listen", address, "--allow-anyone", "--identity", &key, "--"];
+            Daemon::start(home.command(&[&own[..], &command].concat()), "serve").await
+        };
+        let serve = start("127.0.0.1:0").await;
+        let (address, node) = (serve.address.clone(), serve.node.clone());
+        let (mut client, mut heard) =
+            client(&home, era, &["--peer", &node, &format!("ws://{address}")]).await;
+        works(&client, &mut heard, era, "nobody").await;
+        cancels(&client, &mut http.hangs).await;
+
+        let before = *http.hangs.borrow();
+        let hang = ClientRequest::CallToolRequest(Request::new(params("hang", json!({ "quiet": true }))));
+        let hang = client.send_cancellable_request(hang, PeerRequestOptions::no_options()).await.unwrap();
+        let begun = http.hangs.wait_for(|hangs| hangs.started > before.started);
+        timeout(LONG, begun).await.unwrap().unwrap();
+        serve.kill().await;
+        let lost = timeout(LONG, hang.await_response()).await.expect("it is told").unwrap_err();
+        assert!(lost.to_string().contains("the connection was lost before the answer came"), "{lost}");
+        let _serve = start(&address).await;
+        works(&client, &mut heard, era, "nobody").await;
+        client.close().await.unwrap();
+    }
+}
+
 /// Everything that is said in a session, from a pipe and into one, as a shell would do it.
 #[tokio::test]
 async fn a_script_of_lines_in_a_pipe_is_answered() {

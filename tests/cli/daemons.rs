@@ -159,5 +159,10 @@ async fn the_json_log_is_one_object_a_line_also_of_failures() {
     for field in ["timestamp", "target"] {
         assert!(failed[field].is_string(), "{failed}");
     }
-    assert!(failed["fields"]["url"].is_string() && failed["fields"]["error"].is_string(), "{failed}");
+    assert!(failed["fields"]["url"].is_string(), "{failed}");
+    let error = failed["fields"]["error"].as_str().unwrap();
+    assert!(
+        error.starts_with("the transport failed: ") && error.contains("refused"),
+        "the whole of it: {error}"
+    );
 }

@@ -108,3 +108,25 @@ async fn a_file_damaged_meanwhile_lets_nobody_new_in_and_is_named() {
     home.written("known", "");
     assert_eq!(told(crate::support::client().get(proxy.url())).await.0, 200);
 }
+
+/// Another process hangs while it has the file.
+#[tokio::test]
+async fn a_locked_file_holds_nobody_up_and_is_written_when_it_can_be() {
+    let (home, upstream) = (Home::new(), Upstream::start().await);
+    let serve = home.serve(&upstream, &["--allow-anyone"]).await;
+    let file = home.path("known");
+    let lock = std::fs::File::create(home.path("known.lock")).unwrap();
+    fs4::FileExt::lock(&lock).unwrap();
+    let proxy = home.proxy(&serve.url(), &["--first-use", "--peers", &file]).await;
+    let began = std::time::Instant::now();
+    for _ in 0..3 {
+        assert_eq!(get(&proxy.url()).await.0, 200);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "others may have it for 10 s");
+    assert_eq!(known(&home, "known").await, "");
+    drop(lock);
+    // At the latest when it ends.
+    proxy.signal("TERM");
+    assert_eq!(proxy.ended().await.0, Some(0));
+    assert_eq!(known(&home, "known").await, format!("{} {}\n", serve.url(), serve.node));
+}

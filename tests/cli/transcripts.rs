@@ -62,7 +62,7 @@ impl Transcript {
         let _ = writeln!(said, "  POST {path} -> {}\n  {}", status.as_u16(), answer.text().await.unwrap());
     }
 
-    /// Compares all of it, with `~` for the home, `<node>` for each node id, and `PORT` for each port, with `file`.
+    /// Compares all of it, with `~` for the home, and what is another one each time masked, with `file`.
     fn is(self, file: &str) {
         let text = masked(&self.text.replace(self.home.path("").trim_end_matches('/'), "~"));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(file);
@@ -86,10 +86,12 @@ fn masked(text: &str) -> String {
         let hex = rest.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len());
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let port = digits >= 4 && ["127.0.0.1:", "localhost:"].iter().any(|host| out.ends_with(host));
+        let system = digits > 0 && out.ends_with("(os error ");
         let known = [A, B].iter().any(|node| rest.starts_with(node));
         let (mask, length) = match () {
             () if hex == 64 && !known => ("<node>", hex),
             () if hex == 10 && rest[hex..].starts_with('…') => ("<node>", hex + '…'.len_utf8()),
+            () if system => ("N", digits),
             () if hex > 0 => (if port { "PORT" } else { &rest[..hex] }, if port { digits } else { hex }),
             () => (&rest[..first.len_utf8()], first.len_utf8()),
         };

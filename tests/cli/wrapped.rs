@@ -123,6 +123,7 @@ pub(crate) async fn has_ended(pid: u32) {
 
 /// A number of a daemon that was started with `--metrics` and `RUST_LOG=info`.
 pub(crate) async fn count(daemon: &Daemon, name: &str) -> u64 {
+    until("the log says where", async || daemon.logged().contains("/metrics")).await;
     let log = daemon.logged();
     let url = log.split("metrics on ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let text = client().get(url).send().await.unwrap().text().await.unwrap();

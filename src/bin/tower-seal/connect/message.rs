@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use bytes::{Bytes, BytesMut};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 
 /// A message as it came, in one line.
@@ -125,10 +125,10 @@ impl Kind {
             #[serde(borrow)]
             id: Option<&'a RawValue>,
             method: Option<String>,
-            #[serde(borrow)]
-            result: Option<&'a RawValue>,
-            #[serde(borrow)]
-            error: Option<&'a RawValue>,
+            #[serde(default, deserialize_with = "is_there")]
+            result: bool,
+            #[serde(default, deserialize_with = "is_there")]
+            error: bool,
         }
         // Derived code would take an array of the fields.
         let object = object.trim_ascii_start();
@@ -140,13 +140,15 @@ impl Kind {
         match (head.method, id) {
             (Some(method), Some(id)) => Ok(Kind::Request { id, method }),
             (Some(method), None) => Ok(Kind::Notification { method }),
-            (None, id) if head.error.is_some() => Ok(Kind::Response { id }),
-            // Many leave a result that is null out, or have it null.
-            (None, Some(id)) => Ok(Kind::Response { id: Some(id) }),
-            (None, None) if head.result.is_some() => Ok(Kind::Response { id: None }),
-            (None, None) => Err(Unreadable::Invalid),
+            (None, id) if head.result || head.error => Ok(Kind::Response { id }),
+            (None, _) => Err(Unreadable::Invalid),
         }
     }
+}
+
+/// Also where it is null.
+fn is_there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }
 
 fn unreadable(error: serde_json::Error) -> Unreadable {
@@ -259,6 +261,7 @@ mod tests {
             (r#"{"id":{},"method":"m"}"#, Unreadable::Invalid),
             (r#"{"id":1,"id":2,"method":"m"}"#, Unreadable::Invalid),
             (r#"{"method":7}"#, Unreadable::Invalid),
+            (r#"{"id":1}"#, Unreadable::Invalid),
         ] {
             assert_eq!(read(text).unwrap_err(), why, "{text}");
         }

@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     let scheme = url.scheme_str().unwrap_or_default();
     let origin = format!("{scheme}://{}", url.authority().map_or("", |authority| authority.as_str()));
     let (config, far_side) = args.whom.meet(args.identity, args.plaintext, url.to_string(), origin)?;
-    let stop = daemon::stop_signal()?;
+    let (stop, known) = (daemon::stop_signal()?, far_side.clone());
     let mut far = if scheme.starts_with("ws") {
         let tls = WebSocketOptions::new().tls(Arc::new(upstream::tls(args.ca.as_deref())?));
         Far::WebSocket(Box::new(WebSocket::new(config, tls, far_side)))
@@ -91,6 +91,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
         () = finish => {}
         () = again => {}
     }
+    known.finish();
     Ok(())
 }
 

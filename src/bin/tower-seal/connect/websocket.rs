@@ -77,7 +77,7 @@ enum Event {
     Room(OwnedPermit<Bytes>),
     Heard(Bytes),
     Lost(String),
-    Dialed(Dialed),
+    Dialed(Box<Dialed>),
     /// Stdin has.
     Ended,
     /// Nobody waits any longer.
@@ -118,8 +118,10 @@ impl WebSocket {
                 Event::Room(room) => self.send(room),
                 Event::Heard(bytes) => self.heard(bytes, host).await?,
                 Event::Lost(why) => self.lost(&why, host).await?,
-                Event::Dialed(Ok(sealed)) => self.connected(sealed),
-                Event::Dialed(Err(error)) => self.unreached(&error, host).await?,
+                Event::Dialed(dialed) => match *dialed {
+                    Ok(sealed) => self.connected(sealed),
+                    Err(error) => self.unreached(&error, host).await?,
+                },
                 Event::Ended => self.until = Some(Instant::now() + PATIENCE),
                 Event::Over => return Ok(()),
             }
@@ -161,7 +163,7 @@ impl WebSocket {
         };
         tokio::select! {
             line = host.next(), if has_room => Ok(line?.map_or(Event::Ended, Event::Told)),
-            Some(dialed) = self.dialed.recv() => Ok(Event::Dialed(dialed)),
+            Some(dialed) = self.dialed.recv() => Ok(Event::Dialed(Box::new(dialed))),
             // Without room for ever the connection has failed, of which the receiver tells.
             Some(room) = room => Ok(Event::Room(room)),
             heard = heard => Ok(match heard {

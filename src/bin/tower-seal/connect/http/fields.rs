@@ -95,11 +95,9 @@ pub(super) fn mirrored(line: &Line, tools: &Tools) -> HeaderMap {
 /// As it is, or in Base64 where it could not travel so.
 fn encoded(text: &str) -> Option<HeaderValue> {
     const MARK: (&str, &str) = ("=?base64?", "?=");
-    let is_plain = text.bytes().all(|byte| matches!(byte, 0x20..=0x7e))
-        && !text.starts_with(' ')
-        && !text.ends_with(' ')
-        && !(text.starts_with(MARK.0) && text.ends_with(MARK.1));
-    if is_plain {
+    let is_marked = text.starts_with(MARK.0) && text.ends_with(MARK.1);
+    let is_padded = text.starts_with(' ') || text.ends_with(' ');
+    if !is_marked && !is_padded && text.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) {
         return HeaderValue::from_str(text).ok();
     }
     HeaderValue::try_from(format!("{}{}{}", MARK.0, BASE64_STANDARD.encode(text), MARK.1)).ok()
