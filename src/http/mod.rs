@@ -55,12 +55,11 @@ mod axum;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 
+use std::borrow::Cow;
+
 use ::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::config::Encoding;
-
-#[cfg(feature = "mcp")]
-pub(crate) use message::with_hyphens;
 
 pub use body::{OpenBody, SealBody};
 pub use client::{Seal, SealLayer};
@@ -114,6 +113,15 @@ impl Content {
 
     fn header(self) -> HeaderValue {
         HeaderValue::from_static(self.media_type())
+    }
+}
+
+/// The name as many an application sees it: CGI and its heirs (RFC 3875 section 4.1.18) know no difference
+/// between `-` and `_`.
+pub(crate) fn with_hyphens(name: &HeaderName) -> Cow<'_, str> {
+    match name.as_str() {
+        name if name.contains('_') => Cow::Owned(name.replace('_', "-")),
+        name => Cow::Borrowed(name),
     }
 }
 

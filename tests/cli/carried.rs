@@ -57,7 +57,9 @@ async fn the_upstream_is_told_who_calls_and_nobody_else_can_say_so() {
     let spoofed = client()
         .get(proxy.url())
         .header("tower-seal-peer", "f".repeat(64))
-        .header("Tower-Seal-Peer", serve.node.clone());
+        .header("Tower-Seal-Peer", serve.node.clone())
+        .header("Tower_Seal_Peer", serve.node.clone())
+        .header("tower-seal_peer", "f".repeat(64));
     let (_, seen) = told(spoofed).await;
     assert_eq!(seen["peer"], serde_json::json!([proxy.node]));
     assert_eq!(seen["host"], serde_json::json!(["inner.example"]));

@@ -275,9 +275,14 @@ async fn echo(State(state): State<Arc<Told>>, request: Request) -> Response {
     let all = |name: &str| -> Vec<String> {
         head.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
     };
+    // As a server sees them that knows no difference between `-` and `_`.
+    let named = |name: &str| -> Vec<&str> {
+        let is_it = |(found, _): &(&axum::http::HeaderName, _)| found.as_str().replace('_', "-") == name;
+        head.headers.iter().filter(is_it).map(|(_, value)| value.to_str().unwrap()).collect()
+    };
     let told = json!({
         "method": head.method.as_str(), "uri": head.uri.to_string(), "host": all("host"),
-        "peer": all("tower-seal-peer"), "length": body.len(), "body": String::from_utf8_lossy(&body),
+        "peer": named("tower-seal-peer"), "length": body.len(), "body": String::from_utf8_lossy(&body),
     });
     ([("content-type", "application/json"), ("x-told", "yes")], told.to_string()).into_response()
 }

@@ -1,6 +1,6 @@
 //! Which header fields an inner message has, and which the application gets to see.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use http::{
@@ -9,7 +9,10 @@ use http::{
 };
 
 use super::varint::Reader;
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    http::with_hyphens,
+};
 
 /// The most field lines that a message may have. A line costs the sender 3 bytes and a map some 100.
 const MAX_FIELD_LINES: usize = 1024;
@@ -81,15 +84,6 @@ pub(crate) fn strip_infrastructure(headers: &mut HeaderMap, more: &[HeaderName])
     let found: Vec<HeaderName> = headers.keys().filter(is_infrastructure).cloned().collect();
     for name in &found {
         headers.remove(name);
-    }
-}
-
-/// The name as many an application sees it: CGI and its heirs (RFC 3875 section 4.1.18) know no difference
-/// between `-` and `_`.
-pub(crate) fn with_hyphens(name: &HeaderName) -> Cow<'_, str> {
-    match name.as_str() {
-        name if name.contains('_') => Cow::Owned(name.replace('_', "-")),
-        name => Cow::Borrowed(name),
     }
 }
 

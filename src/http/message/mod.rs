@@ -29,7 +29,7 @@ mod varint;
 
 pub(crate) use decode::{RequestHead, decode_request, decode_response};
 pub(crate) use encode::{encode_request, encode_response};
-pub(crate) use fields::{strip_infrastructure, with_hyphens};
+pub(crate) use fields::strip_infrastructure;
 
 /// Framing indicators of known-length messages (RFC 9292 section 3.3).
 const REQUEST: u64 = 0;

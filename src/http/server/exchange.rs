@@ -23,6 +23,7 @@ use crate::{
         source::Source,
     },
     protocol::{Final, Offered, Plaintext, Record, Sealer, Subject},
+    telemetry,
     trust::Verified,
 };
 
@@ -196,6 +197,11 @@ where
     let mut last = if source.is_ended() { Final::Yes } else { Final::No };
     let encoded = message::encode_response(head.status, &head.headers, &content, plaintext.buffer());
     if encoded.is_err() || plaintext.len() > PORTABLE_RECORD {
+        tracing::warn!(
+            target: telemetry::TARGET,
+            status = head.status.as_u16(), length = plaintext.len(),
+            "a response that cannot be carried: the caller gets 500"
+        );
         // A status that cannot be carried, or a head that no record has room for. The caller gets an error,
         // and nothing else of it.
         plaintext = Plaintext::with_capacity(64);

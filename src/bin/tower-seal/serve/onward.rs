@@ -23,6 +23,10 @@ use crate::{
 /// Tells the upstream who calls.
 const PEER: HeaderName = HeaderName::from_static("tower-seal-peer");
 
+fn is_peer(name: &HeaderName) -> bool {
+    name.as_str().len() == PEER.as_str().len() && name.as_str().replace('_', "-") == PEER.as_str()
+}
+
 /// Passes requests on, and says who calls.
 #[derive(Clone)]
 pub(super) struct Upstream {
@@ -47,7 +51,11 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let caller = request.extensions().get::<Verified>().map(|caller| caller.node_id().to_string());
         let headers = request.headers_mut();
-        headers.remove(PEER);
+        // With underscores too, which CGI and its heirs take for hyphens.
+        let spellings: Vec<HeaderName> = headers.keys().filter(|name| is_peer(name)).cloned().collect();
+        for name in spellings {
+            headers.remove(name);
+        }
         if let Some(caller) = caller.and_then(|caller| HeaderValue::from_str(&caller).ok()) {
             headers.insert(PEER, caller);
         }
