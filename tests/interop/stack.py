@@ -205,6 +205,9 @@ class Sealed:
         if self.nginx:
             url, certificate = nginx(processes, tap.url)
             proxy += ["--ca", certificate]
+        # What the steps try on a server, the proxy would refuse by itself.
+        proxy += ["--allow-host", "evil.example.com"]
+        proxy += ["--allow-origin", "http://evil.example", "--allow-origin", "http://evil.example.com"]
         last = processes.start("proxy", self.tool, "proxy", url, *proxy, "--peer", first[1], until=self.first("proxy"))
         layer = (url, [proxy_key, first[1], "json" if "json" in self.options else "binary"])
         return Way(last[2], processes.upstream, tap, node, layer)
