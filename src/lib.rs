@@ -19,6 +19,9 @@ mod suite;
 pub mod telemetry;
 pub mod trust;
 
+#[cfg(any(feature = "http", feature = "rpc"))]
+mod sweeper;
+
 #[cfg(feature = "duplex")]
 pub mod duplex;
 #[cfg(feature = "http")]

@@ -8,7 +8,6 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -29,11 +28,9 @@ use crate::{
     config::{Config, Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
     protocol::{Claimed, Final, Responder, Sealer, Subject},
+    sweeper::Sweeper,
     telemetry::{self, Metric},
 };
-
-/// How often keys are wiped whose session is over.
-const SWEEP: Duration = Duration::from_secs(30);
 
 /// Opens what comes to the service below it, and seals what that answers.
 ///
@@ -53,7 +50,7 @@ struct Shared {
     responder: Arc<Responder>,
     handshakes: DefaultDirectRateLimiter,
     signed_errors: DefaultDirectRateLimiter,
-    sweeping: Arc<AtomicBool>,
+    sweeper: Sweeper,
     warned: AtomicBool,
 }
 
@@ -73,7 +70,7 @@ impl UnsealLayer {
             handshakes: limiter(limits.handshakes_per_second),
             signed_errors: limiter(limits.signed_errors_per_second),
             responder: Arc::new(Responder::new(config.clone())),
-            sweeping: Arc::default(),
+            sweeper: Sweeper::default(),
             warned: AtomicBool::new(false),
             config,
         };
@@ -192,7 +189,7 @@ impl Shared {
                 );
                 note_session(span, session.id(), session.peer());
                 self.responder.admit(session);
-                self.keep_sweeping();
+                self.sweeper.keep_sweeping(&self.responder);
                 reply
             }
             Err(error) => self.refuse(&error, None),
@@ -224,28 +221,6 @@ impl Shared {
         tracing::debug!(target: telemetry::TARGET, code = code.as_str(), reason = %error, "refused");
         let subject = subject.filter(|_| self.signed_errors.check().is_ok());
         self.responder.refuse(error, subject)
-    }
-
-    /// Sees to it that keys are wiped in time, by a task that ends with the last session or with the layer.
-    fn keep_sweeping(&self) {
-        if self.sweeping.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (responder, sweeping) = (Arc::downgrade(&self.responder), self.sweeping.clone());
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP).await;
-                let Some(responder) = responder.upgrade() else { return };
-                if responder.sweep(now()) {
-                    continue;
-                }
-                sweeping.store(false, Ordering::Release);
-                // A session may have come in between, whose handshake still saw a task at work.
-                if !responder.sweep(now()) || sweeping.swap(true, Ordering::AcqRel) {
-                    return;
-                }
-            }
-        });
     }
 
     fn note_plaintext(&self) {

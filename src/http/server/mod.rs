@@ -7,12 +7,8 @@ use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use ::http::{
@@ -36,6 +32,7 @@ use crate::{
     config::Config,
     error::{Code, Error, Result},
     protocol::{MAX_HANDSHAKE, Responder, Subject},
+    sweeper::Sweeper,
     telemetry::{self, Metric},
     trust::Verified,
 };
@@ -44,9 +41,6 @@ pub use cors::Cors;
 
 /// Addresses whose plaintext requests are logged, once each.
 const MOST_LOGGED: usize = 1024;
-
-/// How often keys are wiped whose session is over.
-const SWEEP: Duration = Duration::from_secs(30);
 
 /// Opens what comes to the service below it, and seals what that answers.
 ///
@@ -73,7 +67,7 @@ struct Shared {
     responder: Arc<Responder>,
     handshakes: DefaultDirectRateLimiter,
     signed_errors: DefaultDirectRateLimiter,
-    sweeping: Arc<AtomicBool>,
+    sweeper: Sweeper,
     plaintext_from: Mutex<HashSet<Option<IpAddr>>>,
 }
 
@@ -99,7 +93,7 @@ impl UnsealLayer {
             handshakes: limiter(limits.handshakes_per_second),
             signed_errors: limiter(limits.signed_errors_per_second),
             responder: Arc::new(Responder::new(options.config.clone())),
-            sweeping: Arc::default(),
+            sweeper: Sweeper::default(),
             plaintext_from: Mutex::default(),
             options,
         };
@@ -286,7 +280,7 @@ impl Shared {
                     "session made, not confirmed yet"
                 );
                 self.responder.admit(session);
-                self.keep_sweeping();
+                self.sweeper.keep_sweeping(&self.responder);
                 let mut response = Response::new(SealBody::whole(reply));
                 response.headers_mut().insert(header::CONTENT_TYPE, Content::Handshake.header());
                 response
@@ -300,28 +294,6 @@ impl Shared {
     fn refuse<R>(&self, error: Error, subject: Option<&Subject>) -> Response<SealBody<R>> {
         let subject = subject.filter(|_| self.signed_errors.check().is_ok());
         Rejection::new(error).respond(&self.responder, subject)
-    }
-
-    /// Sees to it that keys are wiped in time, by a task that ends with the last session or with the layer.
-    fn keep_sweeping(&self) {
-        if self.sweeping.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (responder, sweeping) = (Arc::downgrade(&self.responder), self.sweeping.clone());
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP).await;
-                let Some(responder) = responder.upgrade() else { return };
-                if responder.sweep(now()) {
-                    continue;
-                }
-                sweeping.store(false, Ordering::Release);
-                // A session may have come in between, whose handshake still saw a task at work.
-                if !responder.sweep(now()) || sweeping.swap(true, Ordering::AcqRel) {
-                    return;
-                }
-            }
-        });
     }
 
     fn note_plaintext<B>(&self, request: &Request<B>) {
