@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::{Error, Result},
-    identity::{Identity, NodeId},
+    identity::{Identity, NodeId, Roots},
     suite::SuiteId,
     telemetry::Telemetry,
     trust::{Pinned, Trust},
@@ -37,6 +37,7 @@ struct Inner {
     plaintext: bool,
     accept_plaintext: bool,
     telemetry: Arc<Telemetry>,
+    roots: Arc<Roots>,
 }
 
 impl Config {
@@ -58,6 +59,7 @@ impl Config {
                 plaintext: false,
                 accept_plaintext: false,
                 telemetry: Arc::default(),
+                roots: Arc::default(),
             }),
         }
     }
@@ -155,6 +157,10 @@ impl Config {
 impl Config {
     pub(crate) fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.inner.roots
     }
 
     pub(crate) fn trust(&self) -> &dyn Trust {

@@ -19,6 +19,8 @@ mod suite;
 pub mod telemetry;
 pub mod trust;
 
+#[cfg(any(feature = "http", feature = "rpc", feature = "duplex"))]
+mod signing;
 #[cfg(any(feature = "http", feature = "rpc"))]
 mod sweeper;
 

@@ -69,6 +69,8 @@ metrics! {
     PlaintextRequests, "tower_seal_plaintext_requests_total";
     /// Answers to calls that nobody waits for any more, or that nobody made; dropped.
     LateAnswers, "tower_seal_late_answers_total";
+    /// Ed25519 verifications for records. Of records that were signed together, the first one costs one.
+    SignaturesVerified, "tower_seal_signatures_verified_total";
     /// Public-key operations (signatures, verifications, key agreements) done for handshakes.
     HandshakeOperations, "tower_seal_handshake_operations_total";
 }
@@ -76,11 +78,19 @@ metrics! {
 /// Name of the counter of rejections, which has the label `code`.
 pub const REJECTIONS: &str = "tower_seal_rejections_total";
 
+/// Name of the histogram of how many records were signed together, each time that some were.
+pub const BATCHES: &str = "tower_seal_batch_records";
+
+/// The upper bounds of that histogram's buckets.
+pub const BATCH_BOUNDS: [usize; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
 /// The numbers of one [`Config`](crate::Config).
 #[derive(Debug, Default)]
 pub struct Telemetry {
     metrics: [AtomicU64; Metric::ALL.len()],
     rejections: [AtomicU64; Code::ALL.len()],
+    batches: [AtomicU64; BATCH_BOUNDS.len()],
+    batched: AtomicU64,
 }
 
 impl Telemetry {
@@ -94,6 +104,25 @@ impl Telemetry {
     #[must_use]
     pub fn rejections(&self, code: Code) -> u64 {
         self.rejections[code as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many signatures were made for records, by how many records they were for: up to each of
+    /// [`BATCH_BOUNDS`], and above the one before.
+    #[must_use]
+    pub fn batches(&self) -> [u64; BATCH_BOUNDS.len()] {
+        std::array::from_fn(|bucket| self.batches[bucket].load(Ordering::Relaxed))
+    }
+
+    /// How many records were signed, alone or together.
+    #[must_use]
+    pub fn records_signed(&self) -> u64 {
+        self.batched.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_batch(&self, records: usize) {
+        let bucket = BATCH_BOUNDS.partition_point(|bound| *bound < records).min(BATCH_BOUNDS.len() - 1);
+        self.batches[bucket].fetch_add(1, Ordering::Relaxed);
+        self.batched.fetch_add(records as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn count(&self, metric: Metric) {

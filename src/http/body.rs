@@ -1,6 +1,7 @@
 //! The two bodies: [`SealBody`] is what goes on the wire, [`OpenBody`] what came out of it.
 
 use std::{
+    future::Future as _,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -21,7 +22,8 @@ use super::{
 use crate::{
     config::Config,
     error::{Code, Error, Result},
-    protocol::{Final, Opener, Sealer},
+    protocol::{Draft, Final, Opener, Plaintext, Sealer},
+    signing::Signing,
     telemetry::Telemetry,
 };
 
@@ -41,11 +43,44 @@ enum SealKind<B> {
 
 /// A stream that is being sealed.
 pub(super) struct Sealing<B> {
-    pub(super) source: Source<B>,
-    pub(super) sealer: Sealer,
-    /// In a response: where the request, if it goes on, says that it was bad after all. Then the response ends
-    /// without FINAL.
-    pub(super) failure: Option<Arc<Failure>>,
+    source: Source<B>,
+    sealer: Sealer,
+    failure: Option<Arc<Failure>>,
+    /// A record that waits for its signature.
+    unsigned: Option<(Draft, Signing, Final)>,
+}
+
+impl<B> Sealing<B> {
+    /// `failure` is, in a response, where the request, if it goes on, says that it was bad after all. Then the
+    /// response ends without FINAL.
+    pub(super) fn new(source: Source<B>, sealer: Sealer, failure: Option<Arc<Failure>>) -> Self {
+        Sealing { source, sealer, failure, unsigned: None }
+    }
+}
+
+impl<B> Sealing<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// The next piece as a record.
+    fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, Final)>> {
+        loop {
+            if let Some((_, signing, _)) = &mut self.unsigned {
+                let proof = ready!(Pin::new(signing).poll(cx));
+                if let Some((draft, _, last)) = self.unsigned.take() {
+                    return Poll::Ready(Ok((draft.write(proof.as_ref()), last)));
+                }
+            }
+            let piece = ready!(self.source.poll_piece(cx, PIECE)).transpose();
+            let failed = self.failure.as_ref().and_then(|failure| failure.get());
+            let piece = failed.map_or(piece, |error| Err(error.clone()))?;
+            let last = if self.source.is_ended() { Final::Yes } else { Final::No };
+            let draft = self.sealer.draft(Plaintext::from(&piece.unwrap_or_default()[..]), last, now())?;
+            let signing = Signing::new(self.sealer.config(), draft.leaf());
+            self.unsigned = Some((draft, signing, last));
+        }
+    }
 }
 
 impl<B> SealBody<B> {
@@ -111,17 +146,7 @@ where
     let Some(sealing) = rest else {
         return Poll::Ready(None);
     };
-    let Sealing { source, sealer, failure } = &mut **sealing;
-    let piece = ready!(source.poll_piece(cx, PIECE)).transpose();
-    let failed = failure.as_ref().and_then(|failure| failure.get());
-    let record = match failed.map_or(piece, |error| Err(error.clone())) {
-        Ok(piece) => {
-            let last = if source.is_ended() { Final::Yes } else { Final::No };
-            sealer.seal(&piece.unwrap_or_default()[..], last, now()).map(|record| (record, last))
-        }
-        Err(error) => Err(error),
-    };
-    let (record, over) = match record {
+    let (record, over) = match ready!(sealing.poll_record(cx)) {
         Ok((record, last)) => (Ok(record), last == Final::Yes),
         Err(error) => (Err(error), true),
     };

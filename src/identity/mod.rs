@@ -16,6 +16,8 @@
 mod file;
 mod node_id;
 mod pem;
+mod queue;
+mod roots;
 
 use std::fmt;
 
@@ -25,11 +27,14 @@ use zeroize::Zeroizing;
 use crate::suite::ed25519::Signer;
 
 pub use node_id::NodeId;
+pub(crate) use queue::{Proof, Queue, Ticket};
+pub(crate) use roots::{Root, Roots};
 
 /// A secret signing key and so a node. Not `Clone`; wiped on drop; `Debug` shows the node id only.
 pub struct Identity {
     signer: Signer,
     node_id: NodeId,
+    queue: Queue,
 }
 
 impl Identity {
@@ -55,7 +60,7 @@ impl Identity {
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let signer = Signer::from_seed(seed);
         let node_id = NodeId::from_bytes(signer.public_key());
-        Identity { signer, node_id }
+        Identity { signer, node_id, queue: Queue::default() }
     }
 
     /// The public half.
@@ -66,6 +71,11 @@ impl Identity {
 
     pub(crate) fn sign(&self, message: &[u8]) -> Signature {
         Signature(self.signer.sign(message))
+    }
+
+    /// What waits to be signed by this identity, of all sessions and tasks.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
     }
 }
 

@@ -11,7 +11,7 @@ use super::record::{Nonce, Opening, Outgoing, Record, Signed};
 use crate::{
     config::Encoding,
     error::{Error, Result},
-    identity::Signature,
+    identity::{Proof, Signature},
     suite::NONCE,
 };
 
@@ -78,9 +78,9 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
 
 /// Writes the header into the headroom before the ciphertext, with the u32 length in front if `framed`.
 ///
-/// Returns the frame, and the ciphertext as a part of it.
-pub(super) fn write(record: Outgoing, framed: bool) -> (Bytes, Bytes) {
-    let signature = record.signed.map_or(0, |_| 64 + 1 + 4 + 32 * record.siblings.len());
+/// Returns the frame, and where in it the ciphertext begins.
+pub(super) fn write(record: Outgoing, proof: Option<&Proof>, framed: bool) -> (Bytes, usize) {
+    let signature = proof.map_or(0, |proof| 64 + 1 + 4 + 32 * proof.depth());
     let opening = record.opening.map_or(0, |_| OPENING_LENGTH);
     let header = 2 + opening + NONCE + signature;
     let (mut buffer, headroom) = record.buffer.into_parts();
@@ -93,7 +93,7 @@ pub(super) fn write(record: Outgoing, framed: bool) -> (Bytes, Bytes) {
     }
     out.put_u8(KIND);
     out.put_u8(
-        if record.opening.is_some() { OPENING } else { 0 } | if record.signed.is_some() { SIGNED } else { 0 },
+        if record.opening.is_some() { OPENING } else { 0 } | if proof.is_some() { SIGNED } else { 0 },
     );
     if let Some(opening) = &record.opening {
         out.put_slice(opening.session.as_bytes());
@@ -101,16 +101,15 @@ pub(super) fn write(record: Outgoing, framed: bool) -> (Bytes, Bytes) {
         out.put_slice(&opening.bytes());
     }
     out.put_slice(&record.nonce.0);
-    if let Some(signed) = &record.signed {
-        out.put_slice(&signed.signature.0);
-        out.put_u8(record.siblings.len() as u8);
-        out.put_u32(signed.index);
-        for sibling in &record.siblings {
+    if let Some(proof) = proof {
+        out.put_slice(&proof.signature().0);
+        out.put_u8(proof.depth() as u8);
+        out.put_u32(proof.index());
+        for sibling in proof.siblings() {
             out.put_slice(sibling);
         }
     }
     let mut frame = buffer.freeze();
-    let ciphertext = frame.slice(headroom..);
     frame.advance(start);
-    (frame, ciphertext)
+    (frame, headroom - start)
 }

@@ -18,13 +18,38 @@ use super::{
     record::{MAX_NUMBER, Opening, Plaintext, Record},
     reject::{Refusal, Subject},
     session::Session,
-    stream::{Final, FirstRecord, Opened, Opener, Sealer, Stream},
+    stream::{Draft, Final, FirstRecord, Opened, Opener, Sealer, Stream},
 };
 use crate::{
     config::Encoding,
     error::{Code, Error, Result},
+    identity::Proof,
     trust::Verified,
 };
+
+/// A request that is encrypted, and whose first record may have to be signed.
+pub(crate) struct Unsent {
+    draft: Draft,
+    first: FirstRecord,
+    rest: Option<Sealer>,
+    session: Arc<Session>,
+    stream: u64,
+}
+
+impl Unsent {
+    /// What is to be signed, if anything is.
+    pub(crate) fn leaf(&self) -> Option<[u8; 32]> {
+        self.draft.leaf()
+    }
+
+    /// `proof` is of the leaf, where there is one.
+    pub(crate) fn write(self, proof: Option<&Proof>) -> Request {
+        let Unsent { draft, first, rest, session, stream } = self;
+        let (bytes, ciphertext) = draft.write_both(proof);
+        let first = Arc::new(first.sent(ciphertext));
+        Request { bytes, rest, response: Awaiting { session, stream, first } }
+    }
+}
 
 /// A request on its way.
 pub struct Request {
@@ -52,6 +77,21 @@ impl Session {
         rng: &mut (impl CryptoRng + ?Sized),
         now: Instant,
     ) -> Result<Request> {
+        let unsent = self.draft_request(plaintext.into(), last, timeout, framed, rng, now)?;
+        let proof = unsent.draft.sign_alone(&self.agreed.config);
+        Ok(unsent.write(proof.as_ref()))
+    }
+
+    /// As [`request`](Self::request), but for the signature.
+    pub(crate) fn draft_request(
+        self: &Arc<Self>,
+        plaintext: Plaintext,
+        last: Final,
+        timeout: Duration,
+        framed: bool,
+        rng: &mut (impl CryptoRng + ?Sized),
+        now: Instant,
+    ) -> Result<Unsent> {
         self.check_new_stream(now)?;
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
@@ -61,12 +101,10 @@ impl Session {
             Opening { session: self.id(), stream: self.next_stream(), salt, deadline: Some(deadline) };
         let encoding = self.agreed.config.chosen_encoding();
         let mut sealer = Sealer::new(Stream::request(self.clone(), opening, now), encoding, framed)?;
-        let (bytes, first) = sealer.seal_first(plaintext.into(), last, now)?;
-        Ok(Request {
-            bytes,
-            rest: (last == Final::No).then_some(sealer),
-            response: Awaiting { session: self.clone(), stream: opening.stream, first: Arc::new(first) },
-        })
+        let draft = sealer.draft(plaintext, last, now)?;
+        let first = FirstRecord::drafted(sealer.stream(), &draft);
+        let rest = (last == Final::No).then_some(sealer);
+        Ok(Unsent { draft, first, rest, session: self.clone(), stream: opening.stream })
     }
 }
 

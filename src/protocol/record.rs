@@ -8,11 +8,11 @@ use crate::{
     config::Encoding,
     error::{Code, Error, Result},
     identity::{NodeId, Signature},
-    suite::{NONCE, TAG},
+    suite::{NONCE, TAG, tree},
     trust::SessionId,
 };
 
-use super::{batch, binary, json};
+use super::{binary, json};
 
 /// The greatest number of the protocol.
 pub(crate) const MAX_NUMBER: u64 = (1 << 53) - 1;
@@ -149,7 +149,7 @@ impl Record {
             return Err(Error::new(Code::TooLarge, "a record above the configured limit"));
         }
         let siblings = self.siblings.len() / 32;
-        if siblings > batch::MOST_SIBLINGS {
+        if siblings > tree::MOST_SIBLINGS {
             return Err(Error::malformed("a batch path of more than 16 siblings"));
         }
         if self.signed.is_some_and(|signed| u64::from(signed.index) >> siblings != 0) {
@@ -210,7 +210,7 @@ impl fmt::Debug for Record {
 
 /// The most bytes before the ciphertext of a binary record: kind, flags, opening, nonce, signature, count,
 /// index, and the longest path.
-const HEADER: usize = 1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * batch::MOST_SIBLINGS;
+const HEADER: usize = 1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * tree::MOST_SIBLINGS;
 
 /// Bytes left free before a plaintext, so that the length and the header are written in place afterwards.
 const HEADROOM: usize = 4 + HEADER;
@@ -273,12 +273,10 @@ impl fmt::Debug for Plaintext {
     }
 }
 
-/// A record that has been encrypted, and is to be written.
+/// A record that has been encrypted, and is to be written, perhaps with a signature.
 pub(super) struct Outgoing {
     pub(super) opening: Option<Opening>,
     pub(super) nonce: Nonce,
-    pub(super) signed: Option<Signed>,
-    pub(super) siblings: Vec<[u8; 32]>,
     pub(super) sender: NodeId,
     /// Headroom, then the ciphertext and its tag.
     pub(super) buffer: Plaintext,

@@ -27,7 +27,8 @@ use super::{
 use crate::{
     config::{Config, Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
-    protocol::{Claimed, Final, Responder, Sealer, Subject},
+    protocol::{Claimed, Draft, Final, Responder, Sealer, Subject},
+    signing::Signing,
     sweeper::Sweeper,
     telemetry::{self, Metric},
 };
@@ -161,19 +162,24 @@ where
     let Some(answer) = inner.call(message.from_caller(claimed.caller)).await? else {
         return Ok(None);
     };
-    let sealed = seal(claimed.response, &question, &answer);
-    Ok(Some(sealed.unwrap_or_else(|error| shared.refuse(&error, Some(&subject)))))
+    match seal(claimed.response, &question, &answer) {
+        Ok(draft) => {
+            let proof = Signing::new(&shared.config, draft.leaf()).await;
+            Ok(Some(draft.write(proof.as_ref())))
+        }
+        Err(error) => Ok(Some(shared.refuse(&error, Some(&subject)))),
+    }
 }
 
-fn seal(mut sealer: Sealer, question: &[u8], answer: &[u8]) -> Result<Bytes> {
+fn seal(mut sealer: Sealer, question: &[u8], answer: &[u8]) -> Result<Draft> {
     if answer.len() <= PORTABLE_RECORD {
-        return sealer.seal(answer, Final::Yes, now());
+        return sealer.draft(answer.into(), Final::Yes, now());
     }
     let id = match Shape::of(question) {
         Shape::Request { id } => Some(id),
         _ => None,
     };
-    sealer.seal(&error_answer(id, Fault::TooLarge)[..], Final::Yes, now())
+    sealer.draft(error_answer(id, Fault::TooLarge)[..].into(), Final::Yes, now())
 }
 
 impl Shared {

@@ -8,6 +8,7 @@ mod chacha20_poly1305;
 pub(crate) mod ed25519;
 pub(crate) mod hash;
 pub(crate) mod key_agreement;
+pub(crate) mod tree;
 
 use crate::error::Result;
 

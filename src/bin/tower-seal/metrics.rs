@@ -7,7 +7,7 @@ use axum::{Router, routing::get};
 use tower_seal::{
     Config,
     error::Code,
-    telemetry::{Metric, REJECTIONS},
+    telemetry::{BATCH_BOUNDS, BATCHES, Metric, REJECTIONS, Telemetry},
 };
 
 use crate::{connections::Connections, daemon, failure::Failure};
@@ -50,5 +50,20 @@ fn text(config: &Config) -> String {
     for code in Code::ALL {
         let _ = writeln!(text, "{REJECTIONS}{{code=\"{code}\"}} {}", telemetry.rejections(*code));
     }
+    batches(&mut text, telemetry);
     text
+}
+
+fn batches(text: &mut String, telemetry: &Telemetry) {
+    let _ = writeln!(text, "# TYPE {BATCHES} histogram");
+    let mut signatures = 0;
+    for (bound, batches) in BATCH_BOUNDS.iter().zip(telemetry.batches()) {
+        signatures += batches;
+        let _ = writeln!(text, "{BATCHES}_bucket{{le=\"{bound}\"}} {signatures}");
+    }
+    let records = telemetry.records_signed();
+    let _ = writeln!(
+        text,
+        "{BATCHES}_bucket{{le=\"+Inf\"}} {signatures}\n{BATCHES}_sum {records}\n{BATCHES}_count {signatures}"
+    );
 }

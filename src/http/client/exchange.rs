@@ -29,6 +29,7 @@ use crate::{
     protocol::{
         self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_HANDSHAKE, Plaintext, Record, Session,
     },
+    signing::Signing,
     telemetry,
 };
 
@@ -84,19 +85,20 @@ where
                 note_session(session.id(), session.peer());
             }
             let last = if whole { Final::Yes } else { Final::No };
-            let sent =
-                session.request(plaintext, last, options.config.bounds().request, true, &mut rng(), now());
-            let protocol::Request { bytes, rest: sealer, response: awaiting } = match sent {
+            let limit = options.config.bounds().request;
+            let unsent = match session.draft_request(plaintext, last, limit, true, &mut rng(), now()) {
                 // It ended between the two lines above; nothing has been sent.
                 Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
                     repeated = true;
                     shared.sessions.forget(&inner.place, &session);
                     continue;
                 }
-                sent => sent?,
+                unsent => unsent?,
             };
+            let proof = Signing::new(&options.config, unsent.leaf()).await;
+            let protocol::Request { bytes, rest: sealer, response: awaiting } = unsent.write(proof.as_ref());
             let records =
-                rest.take().zip(sealer).map(|(source, sealer)| Sealing { source, sealer, failure: None });
+                rest.take().zip(sealer).map(|(source, sealer)| Sealing::new(source, sealer, None));
             let bear = |body| outer(options, &inner.parts, &session, body);
             let body = SealBody::records(bytes.clone(), records);
             let answer = timeout(options.config.bounds().response, async {

@@ -22,7 +22,8 @@ use crate::{
         note_session, now, rng,
         source::Source,
     },
-    protocol::{Final, Offered, Plaintext, Record, Sealer, Subject},
+    protocol::{Draft, Final, Offered, Plaintext, Record, Sealer, Subject},
+    signing::Signing,
     telemetry,
     trust::Verified,
 };
@@ -72,15 +73,17 @@ where
         let content = source.at_hand().await;
         // The service may have answered a request whose later records were forged: that answer counts for nothing.
         let found = failure.as_ref().and_then(|failure| failure.found());
-        let response =
-            found.map_or_else(|| seal(head, content, &source, &mut sealer), Err).map(|(first, last)| {
-                let rest = (last == Final::No).then_some(Sealing { source, sealer, failure });
-                let mut response = Response::new(SealBody::records(first, rest));
+        let response = match found.map_or_else(|| seal(head, content, &source, &mut sealer), Err) {
+            Ok((draft, last)) => {
+                let proof = Signing::new(&shared.options.config, draft.leaf()).await;
+                let rest = (last == Final::No).then(|| Sealing::new(source, sealer, failure));
+                let mut response = Response::new(SealBody::records(draft.write(proof.as_ref()), rest));
                 // Nothing else of the inner response: its extensions may hold words for the outer status line.
                 response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
                 response
-            });
-        let response = response.unwrap_or_else(|error| shared.refuse(error, Some(&subject)));
+            }
+            Err(error) => shared.refuse(error, Some(&subject)),
+        };
         Ok(shared.outer(response, page))
     }
 }
@@ -188,7 +191,7 @@ fn seal<R>(
     content: Vec<Bytes>,
     source: &Source<R>,
     sealer: &mut Sealer,
-) -> Result<(Bytes, Final)>
+) -> Result<(Draft, Final)>
 where
     R: Body,
     R::Error: Into<BoxError>,
@@ -209,5 +212,5 @@ where
         message::encode_response::<Bytes>(status, &headers, &[], plaintext.buffer())?;
         last = Final::Yes;
     }
-    Ok((sealer.seal(plaintext, last, now())?, last))
+    Ok((sealer.draft(plaintext, last, now())?, last))
 }

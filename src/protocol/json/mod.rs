@@ -6,13 +6,13 @@ pub(super) mod reader;
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{
-    batch,
     record::{Nonce, Opening, Outgoing, Record, Signed},
 };
 use crate::{
     config::Encoding,
     error::{Error, Result},
-    identity::{NodeId, Signature},
+    identity::{NodeId, Proof, Signature},
+    suite::tree,
 };
 use reader::Object;
 
@@ -32,7 +32,7 @@ pub(super) fn parse_record(frame: &[u8]) -> Result<Record> {
     if let Some(path) = path {
         index = u32::try_from(path.required("index")?.integer()?)
             .map_err(|_| Error::malformed("a batch index beyond its tree"))?;
-        siblings = path.required("siblings")?.strings(batch::MOST_SIBLINGS)?;
+        siblings = path.required("siblings")?.strings(tree::MOST_SIBLINGS)?;
         if siblings.is_empty() || signature.is_none() {
             return Err(Error::malformed("a path without siblings, or without a signature"));
         }
@@ -78,10 +78,10 @@ fn decode_hex(text: &str, out: &mut [u8]) -> Result<()> {
 }
 
 /// Returns the object, ended by LF if `framed`, and the ciphertext in bytes.
-pub(super) fn write_record(record: Outgoing, framed: bool) -> (Bytes, Bytes) {
+pub(super) fn write_record(record: Outgoing, proof: Option<&Proof>, framed: bool) -> (Bytes, Bytes) {
     let (mut buffer, headroom) = record.buffer.into_parts();
     let ciphertext = buffer.split_off(headroom).freeze();
-    let mut out = BytesMut::with_capacity(ciphertext.len() * 2 + 512 + record.siblings.len() * 68);
+    let mut out = BytesMut::with_capacity(ciphertext.len() * 2 + 512 + proof.map_or(0, Proof::depth) * 68);
     out.put_slice(b"{\"type\":\"encrypted\"");
     if let Some(opening) = &record.opening {
         hex_field(&mut out, "session", opening.session.as_bytes());
@@ -93,13 +93,13 @@ pub(super) fn write_record(record: Outgoing, framed: bool) -> (Bytes, Bytes) {
     }
     hex_field(&mut out, "nonce", &record.nonce.0);
     hex_field(&mut out, "ciphertext", &ciphertext);
-    if let Some(signed) = &record.signed {
-        hex_field(&mut out, "signature", &signed.signature.0);
-        if !record.siblings.is_empty() {
+    if let Some(proof) = proof {
+        hex_field(&mut out, "signature", &proof.signature().0);
+        if proof.depth() > 0 {
             out.put_slice(b",\"path\":{\"index\":");
-            out.put_slice(signed.index.to_string().as_bytes());
+            out.put_slice(proof.index().to_string().as_bytes());
             out.put_slice(b",\"siblings\":[");
-            for (i, sibling) in record.siblings.iter().enumerate() {
+            for (i, sibling) in proof.siblings().enumerate() {
                 out.put_slice(if i == 0 { b"\"" } else { b",\"" });
                 put_hex(&mut out, sibling);
                 out.put_u8(b'"');

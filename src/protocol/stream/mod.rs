@@ -1,6 +1,7 @@
 //! A stream of records in one direction: strict counters, a FINAL flag, a key for each epoch (PROTOCOL
 //! sections 3 and 4). [`Sealer`] is its sending end, [`Opener`] its receiving end.
 
+mod draft;
 mod opener;
 mod sealer;
 
@@ -23,6 +24,7 @@ use crate::{
     suite::{TAG, hash::sha256},
 };
 
+pub(crate) use draft::{Draft, sign};
 pub use opener::{Opened, Opener};
 pub use sealer::Sealer;
 
@@ -131,7 +133,16 @@ impl FirstRecord {
         })
     }
 
-    /// Of an initiator; `leaf` if it has been computed already.
+    /// Of an initiator, whose ciphertext is [added](Self::sent) when it is written; `leaf` if it has been computed
+    /// already.
+    pub(super) fn drafted(stream: &Stream, draft: &Draft) -> Self {
+        FirstRecord::new(stream, draft.nonce(), Bytes::new(), draft.leaf())
+    }
+
+    pub(super) fn sent(self, ciphertext: Bytes) -> Self {
+        FirstRecord { ciphertext, ..self }
+    }
+
     fn new(stream: &Stream, nonce: Nonce, ciphertext: Bytes, leaf: Option<[u8; 32]>) -> Self {
         FirstRecord {
             th: stream.session.agreed.th,
@@ -170,7 +181,7 @@ impl FirstRecord {
 #[cfg(test)]
 impl FirstRecord {
     /// That of an initiator that sent `record`.
-    pub(super) fn sent(stream: &Stream, record: &Record) -> Self {
+    pub(super) fn of(stream: &Stream, record: &Record) -> Self {
         FirstRecord::new(stream, record.nonce, Bytes::copy_from_slice(record.ciphertext()), None)
     }
 

@@ -12,8 +12,7 @@ use crate::{
         batch,
         keys::{Direction, Epoch},
         record::{Nonce, Record, Signed},
-        session::GONE,
-        session::Session,
+        session::{Agreement, GONE, Session},
     },
     telemetry::Metric,
 };
@@ -113,7 +112,8 @@ impl Opener {
         }
         match (record.signed, leaf) {
             (Some(Signed { signature, index }), Some(leaf)) => {
-                batch::verify(&session.agreed.verifier, &signature, leaf, index, record.siblings())?;
+                let Agreement { config, verifier, peer, .. } = &session.agreed;
+                batch::verify(config, (*peer, verifier), signature, leaf, index, record.siblings())?;
             }
             _ if self.needs_signature() => {
                 return Err(Error::new(Code::InvalidSignature, "the record has to be signed"));

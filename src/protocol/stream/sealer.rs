@@ -4,14 +4,13 @@ use std::{fmt, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Final, FirstRecord, Stream};
+use super::{Draft, Final, Stream};
 use crate::{
-    config::{Encoding, PORTABLE_RECORD, Padding, Signatures},
+    config::{Config, Encoding, PORTABLE_RECORD, Padding, Signatures},
     error::{Error, Result},
     protocol::{
-        batch, binary, json,
         keys::{Direction, Epoch},
-        record::{Nonce, Outgoing, Plaintext, Signed},
+        record::{Nonce, Outgoing, Plaintext},
     },
     telemetry::Metric,
 };
@@ -49,23 +48,21 @@ impl Sealer {
         })
     }
 
-    /// Seals one record of at most 1 MiB, padding included, and returns it as it goes on the wire.
+    /// Seals one record of at most 1 MiB, padding included, and returns it as it goes on the wire. A signature is
+    /// made for it alone; the layers of this crate sign together what is ready together.
     ///
     /// Errors: `Misuse` for more, or after FINAL; `unknown_session` when the session has ended, or trust was
     /// withdrawn.
     pub fn seal(&mut self, plaintext: impl Into<Plaintext>, last: Final, now: Instant) -> Result<Bytes> {
-        Ok(self.seal_first(plaintext.into(), last, now)?.0)
+        let draft = self.draft(plaintext.into(), last, now)?;
+        let proof = draft.sign_alone(self.config());
+        Ok(draft.write(proof.as_ref()))
     }
 
-    /// Seals the first record, and keeps what the response refers to.
-    pub(in crate::protocol) fn seal_first(
-        &mut self,
-        plaintext: Plaintext,
-        last: Final,
-        now: Instant,
-    ) -> Result<(Bytes, FirstRecord)> {
+    /// As [`seal`](Self::seal), but for the signature.
+    pub(crate) fn draft(&mut self, plaintext: Plaintext, last: Final, now: Instant) -> Result<Draft> {
         let padding = self.padding(plaintext.len());
-        self.seal_padded(plaintext, padding, last, now)
+        self.draft_padded(plaintext, padding, last, now)
     }
 
     /// Writes the records that follow in `encoding`: on a duplex connection the responder follows the initiator.
@@ -91,14 +88,14 @@ impl Sealer {
         Ok(())
     }
 
-    /// `padding` counts its mark. Returns the frame, and what later records refer to.
-    pub(in crate::protocol) fn seal_padded(
+    /// `padding` counts its mark.
+    pub(in crate::protocol) fn draft_padded(
         &mut self,
         mut plaintext: Plaintext,
         padding: usize,
         last: Final,
         now: Instant,
-    ) -> Result<(Bytes, FirstRecord)> {
+    ) -> Result<Draft> {
         if self.finished {
             return Err(Error::Misuse { reason: "nothing can be sealed after FINAL" });
         }
@@ -128,23 +125,19 @@ impl Sealer {
         let session = &self.stream.session;
         session.touch(now);
         let leaf = self.must_sign().then(|| self.stream.leaf(nonce, plaintext.text()));
-        let outgoing = Outgoing {
-            opening: self.stream.opening.filter(|_| nonce.counter() == 0),
-            nonce,
-            signed: leaf.map(|leaf| Signed {
-                signature: session.agreed.config.identity().sign(&batch::message(&leaf)),
-                index: 0,
-            }),
-            siblings: Vec::new(),
-            sender: session.agreed.config.node_id(),
-            buffer: plaintext,
-        };
-        let (frame, ciphertext) = match self.encoding {
-            Encoding::Binary => binary::write(outgoing, self.framed),
-            Encoding::Json => json::write_record(outgoing, self.framed),
-        };
+        let opening = self.stream.opening.filter(|_| nonce.counter() == 0);
         session.agreed.config.telemetry().count(Metric::RecordsSealed);
-        Ok((frame, FirstRecord::new(&self.stream, nonce, ciphertext, leaf)))
+        Ok(Draft {
+            leaf,
+            record: Outgoing {
+                opening,
+                nonce,
+                sender: session.agreed.config.node_id(),
+                buffer: plaintext,
+            },
+            encoding: self.encoding,
+            framed: self.framed,
+        })
     }
 
     /// At least the mark where there is a policy; never beyond what every receiver takes.
@@ -171,6 +164,16 @@ impl Sealer {
         let session = &self.stream.session;
         session.signatures() == Signatures::Every
             || self.stream.direction == Direction::Initiator && !session.is_confirmed()
+    }
+}
+
+impl Sealer {
+    pub(crate) fn config(&self) -> &Config {
+        &self.stream.session.agreed.config
+    }
+
+    pub(in crate::protocol) fn stream(&self) -> &Stream {
+        &self.stream
     }
 }
 

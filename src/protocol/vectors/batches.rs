@@ -16,6 +16,7 @@ use crate::{
         keys::Direction,
         record::{Record, Signed},
     },
+    suite::tree,
 };
 
 const HANDSHAKE: &[&str] =
@@ -107,7 +108,7 @@ fn open(vector: &At<'_>, mut lanes: Vec<Lane<'_>>, encoding: Encoding) {
         let theirs = records::record(&record, encoding);
         let leaf = ends.opener.leaf(&theirs);
         let Some(Signed { signature, index }) = theirs.signed else { record.fail("is not signed") };
-        let ours = batch::root(leaf, index, records::siblings(&theirs));
+        let ours = tree::root(leaf, index, records::siblings(&theirs));
         root.is(&ours);
         let identity = &lane.identities[lane.direction(&record) as usize];
         assert!(identity.sign(&batch::message(&ours)) == signature, "{}: signature", record.path);
@@ -137,7 +138,7 @@ fn bent(vector: &At<'_>, leaf: [u8; 32], encoding: Encoding) -> Vec<Record> {
     for level in 0..length / 32 {
         let mut flipped = record();
         let index = flipped.signed.as_ref().map_or(0, |signed| signed.index);
-        let below = batch::root(leaf, index, &records::siblings(&flipped)[..level * 32]);
+        let below = tree::root(leaf, index, &records::siblings(&flipped)[..level * 32]);
         if records::siblings(&flipped)[level * 32..][..32] != below {
             if let Some(signed) = &mut flipped.signed {
                 signed.index ^= 1 << level;

@@ -143,8 +143,11 @@ impl Ends {
             self.epoch += 1;
         }
         let plaintext = Plaintext::from(&plaintext[..]);
-        let (frame, first) = vector.ok(self.sealer.seal_padded(plaintext, padding, last, sides.now));
-        (frame.to_vec(), first)
+        let draft = vector.ok(self.sealer.draft_padded(plaintext, padding, last, sides.now));
+        let first = FirstRecord::drafted(self.sealer.stream(), &draft);
+        let proof = draft.sign_alone(self.sealer.config());
+        let (frame, ciphertext) = draft.write_both(proof.as_ref());
+        (frame.to_vec(), first.sent(ciphertext))
     }
 }
 

@@ -49,7 +49,7 @@ fn is_believed(vector: &At<'_>, request: &At<'_>, sides: &Sides, parse: impl Fn(
     let awaiting = |record: &Record, id: u64| {
         let Some(opening) = record.opening else { request.fail("has no opening") };
         let stream = Stream::request(sides.initiator.clone(), opening, sides.now);
-        Awaiting::new(sides.initiator.clone(), id, FirstRecord::sent(&stream, record))
+        Awaiting::new(sides.initiator.clone(), id, FirstRecord::of(&stream, record))
     };
     let says = |what: &str, waiting: &Awaiting, message: &Value, expected: bool| {
         let code = code(&At { path: format!("{} {what}", error.path), value: message });

@@ -11,7 +11,7 @@ use super::{Below, Options, Shared};
 use crate::{
     config::{Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
-    protocol::{self, Awaiting, Destination, Final, Initiator},
+    protocol::{self, Awaiting, Destination, Final, Initiator, Plaintext},
     rpc::{
         BoxError,
         frame::{self, Kind},
@@ -19,6 +19,7 @@ use crate::{
         session::Handshake,
         shape::Shape,
     },
+    signing::Signing,
     telemetry,
 };
 
@@ -50,16 +51,19 @@ where
         };
         note_session(&span, session.id(), session.peer());
         let timeout = options.config.bounds().request;
-        let sent = session.request(&message[..], Final::Yes, timeout, false, &mut rng(), now());
-        let sent = match sent {
+        let plaintext = Plaintext::from(&message[..]);
+        let unsent = session.draft_request(plaintext, Final::Yes, timeout, false, &mut rng(), now());
+        let unsent = match unsent {
             // It ended between the two lines above; nothing has been sent.
             Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
                 repeated = true;
                 shared.kept.forget(&session);
                 continue;
             }
-            sent => sent?,
+            unsent => unsent?,
         };
+        let proof = Signing::new(&options.config, unsent.leaf()).await;
+        let sent = unsent.write(proof.as_ref());
         let sending = Sending { options, awaiting: &sent.response, wants_answer };
         match sending.send(&mut below, sent.bytes).await {
             Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
