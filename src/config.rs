@@ -294,6 +294,9 @@ pub struct Limits {
     pub in_flight: usize,
     /// Incoming messages that are served at once on one two-way connection. 128.
     pub serving: usize,
+    /// Records that are ready at the same time, of all sessions of one identity, that are signed together: 1 to 256.
+    /// 256; with 1 each has a signature of its own, which is costly, and no path.
+    pub signed_together: usize,
     /// Records after which a sender takes the next key. 2^24, the most that the protocol allows.
     pub rekey_records: u32,
     /// Bytes of plaintext after which a sender takes the next key. 2^36, the most that the protocol allows.
@@ -327,6 +330,7 @@ impl Default for Limits {
             signed_errors_per_second: 200,
             in_flight: 1024,
             serving: 128,
+            signed_together: 256,
             rekey_records: 1 << 24,
             rekey_bytes: 1 << 36,
         }

@@ -50,7 +50,11 @@ impl Future for Signing {
         match &this.state {
             State::Bare => Poll::Ready(None),
             State::Fresh(leaf) => {
-                this.state = State::Queued(queue.join(*leaf, sign));
+                let most = config.bounds().signed_together;
+                if most <= 1 {
+                    return Poll::Ready(Some(Proof::alone(sign(leaf, 1))));
+                }
+                this.state = State::Queued(queue.join(*leaf, most, sign));
                 // All that it does is to wake this task when the others have had their turn.
                 pin!(yield_now()).poll(cx).map(|()| None)
             }

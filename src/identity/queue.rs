@@ -17,9 +17,9 @@ use super::Signature;
 use crate::suite::tree::Tree;
 
 /// The most leaves in one batch. Beyond, a signature is a small part of the costs, and paths grow.
-const MOST_LEAVES: usize = 256;
+pub(crate) const MOST_LEAVES: usize = 256;
 
-/// The leaves of one identity that wait to be signed: the open batch, of at most 256.
+/// The leaves of one identity that wait to be signed.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -58,11 +58,16 @@ pub(crate) struct Proof {
 }
 
 impl Queue {
-    /// Adds a leaf to the open batch. One that is full is signed first, by `sign`, which gets a root and how many
-    /// leaves are below it.
-    pub(crate) fn join(&self, leaf: [u8; 32], sign: impl Fn(&[u8; 32], usize) -> Signature) -> Ticket {
+    /// Adds a leaf to the open batch. One that has `most` leaves, or more, is signed first, by `sign`, which gets a
+    /// root and how many leaves are below it.
+    pub(crate) fn join(
+        &self,
+        leaf: [u8; 32],
+        most: usize,
+        sign: impl Fn(&[u8; 32], usize) -> Signature,
+    ) -> Ticket {
         let mut state = self.state();
-        while state.leaves.len() >= MOST_LEAVES {
+        while state.leaves.len() >= most.clamp(1, MOST_LEAVES) {
             let (leaves, batch) = state.take();
             drop(state);
             self.commit(leaves, &batch, &sign);
@@ -74,12 +79,7 @@ impl Queue {
     }
 
     /// Signs a batch that has been taken, and wakes all who wait.
-    fn commit(
-        &self,
-        leaves: Vec<[u8; 32]>,
-        batch: &Batch,
-        sign: impl FnOnce(&[u8; 32], usize) -> Signature,
-    ) {
+    fn commit(&self, leaves: Vec<[u8; 32]>, batch: &Batch, sign: impl FnOnce(&[u8; 32], usize) -> Signature) {
         let ending = Ending { queue: self, batch };
         if let Some(tree) = Tree::new(leaves) {
             let signature = sign(&tree.root(), tree.len());
@@ -231,10 +231,9 @@ mod tests {
             assert_eq!(leaves, 5);
             sign(root, leaves)
         };
-        let tickets: Vec<Ticket> = (0..5).map(|number| queue.join(leaf(number), sign)).collect();
+        let tickets: Vec<Ticket> = (0..5).map(|number| queue.join(leaf(number), MOST_LEAVES, sign)).collect();
         for (number, ticket) in tickets.iter().enumerate().rev() {
-            let Poll::Ready(proof) =
-                ticket.poll(&queue, &mut Context::from_waker(Waker::noop()), counted)
+            let Poll::Ready(proof) = ticket.poll(&queue, &mut Context::from_waker(Waker::noop()), counted)
             else {
                 panic!("nobody else is signing");
             };
@@ -247,7 +246,7 @@ mod tests {
     #[test]
     fn a_lone_leaf_has_no_path() {
         let queue = Queue::default();
-        let Poll::Ready(proof) = poll(&queue.join(leaf(7), sign), &queue) else { panic!("it is alone") };
+        let Poll::Ready(proof) = poll(&queue.join(leaf(7), 1, sign), &queue) else { panic!("it is alone") };
         assert_eq!((proof.depth(), proof.index()), (0, 0));
         holds(&proof, 7);
     }
@@ -255,7 +254,8 @@ mod tests {
     #[test]
     fn who_goes_leaves_nobody_behind() {
         let queue = Queue::default();
-        let mut tickets: Vec<Ticket> = (0..4).map(|number| queue.join(leaf(number), sign)).collect();
+        let mut tickets: Vec<Ticket> =
+            (0..4).map(|number| queue.join(leaf(number), MOST_LEAVES, sign)).collect();
         tickets.remove(0);
         tickets.remove(1);
         for (ticket, number) in tickets.iter().zip([1, 3]) {
@@ -263,15 +263,15 @@ mod tests {
             holds(&proof, number);
         }
         // When all go, their leaves are in the next batch, and nothing else is left of them.
-        drop(queue.join(leaf(4), sign));
-        let Poll::Ready(proof) = poll(&queue.join(leaf(5), sign), &queue) else { panic!("it is alone") };
+        drop(queue.join(leaf(4), 2, sign));
+        let Poll::Ready(proof) = poll(&queue.join(leaf(5), 2, sign), &queue) else { panic!("it is alone") };
         holds(&proof, 5);
     }
 
     #[test]
     fn those_that_come_while_somebody_signs_go_together_and_are_woken() {
         let queue = Queue::default();
-        let early = [queue.join(leaf(0), sign), queue.join(leaf(1), sign)];
+        let early = [queue.join(leaf(0), 2, sign), queue.join(leaf(1), 2, sign)];
         let (woken, late) = (Arc::new(Woken::default()), Mutex::new(Vec::new()));
         let waker = Waker::from(woken.clone());
         let slowly = |root: &[u8; 32], leaves| {
@@ -280,7 +280,7 @@ mod tests {
                 let mut cx = Context::from_waker(&waker);
                 assert!(early[1].poll(&queue, &mut cx, sign).is_pending());
                 for number in [2, 3] {
-                    let ticket = queue.join(leaf(number), sign);
+                    let ticket = queue.join(leaf(number), 9, sign);
                     assert!(ticket.poll(&queue, &mut cx, sign).is_pending());
                     late.lock().unwrap().push(ticket);
                 }
@@ -304,7 +304,8 @@ mod tests {
     #[test]
     fn a_full_batch_is_signed_before_the_next_begins() {
         let queue = Queue::default();
-        let tickets: Vec<Ticket> = (0..600).map(|number| queue.join(leaf(number), sign)).collect();
+        let tickets: Vec<Ticket> =
+            (0..600).map(|number| queue.join(leaf(number), MOST_LEAVES, sign)).collect();
         for (number, ticket) in tickets.iter().enumerate() {
             let Poll::Ready(proof) = poll(ticket, &queue) else { panic!("nobody is signing") };
             assert_eq!(proof.depth(), if number < 512 { 8 } else { 7 });
@@ -315,14 +316,16 @@ mod tests {
     #[test]
     fn a_panic_of_one_loses_nobody_elses_signature() {
         let queue = Queue::default();
-        let tickets = [queue.join(leaf(0), sign), queue.join(leaf(1), sign)];
+        let tickets = [queue.join(leaf(0), 2, sign), queue.join(leaf(1), 2, sign)];
         let mut cx = Context::from_waker(Waker::noop());
         let result = catch_unwind(AssertUnwindSafe(|| tickets[0].poll(&queue, &mut cx, |_, _| panic!("!"))));
         assert!(result.is_err());
         let Poll::Ready(proof) = poll(&tickets[1], &queue) else { panic!("it signs for itself") };
         assert_eq!(proof.depth(), 0);
         holds(&proof, 1);
-        let Poll::Ready(proof) = poll(&queue.join(leaf(2), sign), &queue) else { panic!("the queue works") };
+        let Poll::Ready(proof) = poll(&queue.join(leaf(2), 1, sign), &queue) else {
+            panic!("the queue works")
+        };
         holds(&proof, 2);
     }
 
@@ -335,16 +338,18 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..500 {
                         let number = thread * 1000 + round;
-                        let ticket = queue.join(leaf(number), sign);
+                        let ticket = queue.join(leaf(number), 9, sign);
                         let woken = Arc::new(Woken::default());
                         let waker = Waker::from(woken.clone());
                         let proof = loop {
                             match ticket.poll(queue, &mut Context::from_waker(&waker), sign) {
                                 Poll::Ready(proof) => break proof,
                                 // A wake that is lost would leave it here for ever.
-                                Poll::Pending => while woken.0.swap(0, Ordering::SeqCst) == 0 {
-                                    std::thread::yield_now();
-                                },
+                                Poll::Pending => {
+                                    while woken.0.swap(0, Ordering::SeqCst) == 0 {
+                                        std::thread::yield_now();
+                                    }
+                                }
                             }
                         };
                         holds(&proof, number);

@@ -92,9 +92,7 @@ pub(super) fn write(record: Outgoing, proof: Option<&Proof>, framed: bool) -> (B
         out.put_u32(length);
     }
     out.put_u8(KIND);
-    out.put_u8(
-        if record.opening.is_some() { OPENING } else { 0 } | if proof.is_some() { SIGNED } else { 0 },
-    );
+    out.put_u8(if record.opening.is_some() { OPENING } else { 0 } | if proof.is_some() { SIGNED } else { 0 });
     if let Some(opening) = &record.opening {
         out.put_slice(opening.session.as_bytes());
         out.put_u64(opening.stream);

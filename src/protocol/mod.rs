@@ -73,5 +73,5 @@ pub use record::{Plaintext, Record};
 pub use reject::{MAX_ERROR, Subject, error_message, refusal};
 pub use responder::Responder;
 pub use session::Session;
-pub use stream::{Final, Opened, Opener, Sealer};
 pub(crate) use stream::{Draft, sign};
+pub use stream::{Final, Opened, Opener, Sealer};

@@ -209,7 +209,10 @@ impl Session {
 
     pub(super) fn touch(&self, now: Instant) {
         let millis = u64::try_from(self.age(now).as_millis()).unwrap_or(u64::MAX);
-        self.last_used.fetch_max(millis, Ordering::Relaxed);
+        // Looked at first, since all streams of a session share it, and it is seldom news.
+        if self.last_used.load(Ordering::Relaxed) < millis {
+            self.last_used.fetch_max(millis, Ordering::Relaxed);
+        }
     }
 
     /// After `began`.
@@ -234,7 +237,7 @@ impl Session {
     /// A record of the peer held every check. Returns whether the session lives on: a trust policy that learns
     /// may have learned of another node meanwhile.
     pub(super) fn confirm(&self) -> bool {
-        if self.confirmed.swap(true, Ordering::AcqRel) {
+        if self.is_confirmed() || self.confirmed.swap(true, Ordering::AcqRel) {
             return true;
         }
         self.agreed.config.trust().confirmed(&self.candidate());

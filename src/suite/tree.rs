@@ -58,9 +58,11 @@ impl Tree {
 
     /// The siblings that the leaf with this index meets, from the leaf up.
     pub(crate) fn siblings(&self, index: u32) -> impl Iterator<Item = &[u8; 32]> {
-        self.levels.iter().zip(&self.padding).enumerate().map(move |(height, (level, pad))| {
-            level.get((index as usize >> height) ^ 1).unwrap_or(pad)
-        })
+        self.levels
+            .iter()
+            .zip(&self.padding)
+            .enumerate()
+            .map(move |(height, (level, pad))| level.get((index as usize >> height) ^ 1).unwrap_or(pad))
     }
 }
 
@@ -139,7 +141,11 @@ mod tests {
                 assert_ne!(root(leaf(index), index, &bent), tree.root());
             }
             for level in 0..siblings.len() / 32 {
-                assert_ne!(root(leaf(index), index, &siblings[..level * 32]), tree.root(), "a path cut short");
+                assert_ne!(
+                    root(leaf(index), index, &siblings[..level * 32]),
+                    tree.root(),
+                    "a path cut short"
+                );
             }
             assert_ne!(root(leaf(index + 1), index, &siblings), tree.root());
             assert_ne!(root(leaf(index), index, &path(&other, index)), tree.root());

@@ -10,6 +10,7 @@ mod wire;
 
 mod adapters;
 mod attacks;
+mod batches;
 mod bodies;
 mod broken;
 mod carriage;

@@ -5,9 +5,7 @@ pub(super) mod reader;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-use super::{
-    record::{Nonce, Opening, Outgoing, Record, Signed},
-};
+use super::record::{Nonce, Opening, Outgoing, Record, Signed};
 use crate::{
     config::Encoding,
     error::{Error, Result},

@@ -129,12 +129,7 @@ impl Sealer {
         session.agreed.config.telemetry().count(Metric::RecordsSealed);
         Ok(Draft {
             leaf,
-            record: Outgoing {
-                opening,
-                nonce,
-                sender: session.agreed.config.node_id(),
-                buffer: plaintext,
-            },
+            record: Outgoing { opening, nonce, sender: session.agreed.config.node_id(), buffer: plaintext },
             encoding: self.encoding,
             framed: self.framed,
         })
