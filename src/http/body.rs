@@ -67,7 +67,7 @@ where
     fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Bytes, Final)>> {
         loop {
             if let Some((_, signing, _)) = &mut self.unsigned {
-                let proof = ready!(Pin::new(signing).poll(cx));
+                let proof = ready!(Pin::new(signing).poll(cx))?;
                 if let Some((draft, _, last)) = self.unsigned.take() {
                     return Poll::Ready(Ok((draft.write(proof.as_ref()), last)));
                 }

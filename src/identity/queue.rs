@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::Signature;
-use crate::suite::tree::Tree;
+use crate::{error::Result, suite::tree::Tree};
 
 /// The most leaves in one batch. Beyond, a signature is a small part of the costs, and paths grow.
 pub(crate) const MOST_LEAVES: usize = 256;
@@ -64,7 +64,7 @@ impl Queue {
         &self,
         leaf: [u8; 32],
         most: usize,
-        sign: impl Fn(&[u8; 32], usize) -> Signature,
+        sign: impl Fn(&[u8; 32], usize) -> Result<Signature>,
     ) -> Ticket {
         let mut state = self.state();
         while state.leaves.len() >= most.clamp(1, MOST_LEAVES) {
@@ -79,10 +79,16 @@ impl Queue {
     }
 
     /// Signs a batch that has been taken, and wakes all who wait.
-    fn commit(&self, leaves: Vec<[u8; 32]>, batch: &Batch, sign: impl FnOnce(&[u8; 32], usize) -> Signature) {
+    fn commit(
+        &self,
+        leaves: Vec<[u8; 32]>,
+        batch: &Batch,
+        sign: impl FnOnce(&[u8; 32], usize) -> Result<Signature>,
+    ) {
         let ending = Ending { queue: self, batch };
-        if let Some(tree) = Tree::new(leaves) {
-            let signature = sign(&tree.root(), tree.len());
+        if let Some(tree) = Tree::new(leaves)
+            && let Ok(signature) = sign(&tree.root(), tree.len())
+        {
             batch.0.get_or_init(|| Some(SignedTree { tree, signature }));
         }
         drop(ending);
@@ -123,12 +129,14 @@ impl Ticket {
     /// Ready once the batch has been signed: by this call, if nobody has done so and nobody is signing.
     ///
     /// To be called when whatever else is ready has had a turn, so that it can be in the same batch.
+    ///
+    /// Errors: those of `sign`.
     pub(crate) fn poll(
         &self,
         queue: &Queue,
         cx: &mut Context<'_>,
-        sign: impl Fn(&[u8; 32], usize) -> Signature,
-    ) -> Poll<Proof> {
+        sign: impl Fn(&[u8; 32], usize) -> Result<Signature>,
+    ) -> Poll<Result<Proof>> {
         if self.batch.0.get().is_none() {
             let mut state = queue.state();
             if Arc::ptr_eq(&state.batch, &self.batch) && state.signing == 0 {
@@ -141,13 +149,13 @@ impl Ticket {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(match self.batch.0.get() {
+        Poll::Ready(Ok(match self.batch.0.get() {
             Some(Some(signed)) if signed.tree.depth() > 0 => {
                 Proof { signature: signed.signature, place: Some((self.batch.clone(), self.index)) }
             }
             Some(Some(signed)) => Proof::alone(signed.signature),
-            _ => Proof::alone(sign(&self.leaf, 1)),
-        })
+            _ => Proof::alone(sign(&self.leaf, 1)?),
+        }))
     }
 }
 
@@ -193,8 +201,8 @@ mod tests {
     use crate::suite::tree::root;
 
     /// Stands for a signature: the root, twice.
-    fn sign(root: &[u8; 32], _: usize) -> Signature {
-        Signature([*root, *root].concat().try_into().unwrap())
+    fn sign(root: &[u8; 32], _: usize) -> Result<Signature> {
+        Ok(Signature([*root, *root].concat().try_into().unwrap()))
     }
 
     fn leaf(number: usize) -> [u8; 32] {
@@ -206,7 +214,7 @@ mod tests {
     fn holds(proof: &Proof, number: usize) {
         let siblings: Vec<u8> = proof.siblings().flatten().copied().collect();
         let root = root(leaf(number), proof.index(), &siblings);
-        assert!(sign(&root, 0) == *proof.signature(), "the proof of leaf {number}");
+        assert!(sign(&root, 0).unwrap() == *proof.signature(), "the proof of leaf {number}");
     }
 
     #[derive(Default)]
@@ -218,7 +226,7 @@ mod tests {
         }
     }
 
-    fn poll(ticket: &Ticket, queue: &Queue) -> Poll<Proof> {
+    fn poll(ticket: &Ticket, queue: &Queue) -> Poll<Result<Proof>> {
         ticket.poll(queue, &mut Context::from_waker(Waker::noop()), sign)
     }
 
@@ -233,7 +241,8 @@ mod tests {
         };
         let tickets: Vec<Ticket> = (0..5).map(|number| queue.join(leaf(number), MOST_LEAVES, sign)).collect();
         for (number, ticket) in tickets.iter().enumerate().rev() {
-            let Poll::Ready(proof) = ticket.poll(&queue, &mut Context::from_waker(Waker::noop()), counted)
+            let Poll::Ready(Ok(proof)) =
+                ticket.poll(&queue, &mut Context::from_waker(Waker::noop()), counted)
             else {
                 panic!("nobody else is signing");
             };
@@ -246,7 +255,9 @@ mod tests {
     #[test]
     fn a_lone_leaf_has_no_path() {
         let queue = Queue::default();
-        let Poll::Ready(proof) = poll(&queue.join(leaf(7), 1, sign), &queue) else { panic!("it is alone") };
+        let Poll::Ready(Ok(proof)) = poll(&queue.join(leaf(7), 1, sign), &queue) else {
+            panic!("it is alone")
+        };
         assert_eq!((proof.depth(), proof.index()), (0, 0));
         holds(&proof, 7);
     }
@@ -259,12 +270,14 @@ mod tests {
         tickets.remove(0);
         tickets.remove(1);
         for (ticket, number) in tickets.iter().zip([1, 3]) {
-            let Poll::Ready(proof) = poll(ticket, &queue) else { panic!("nobody else is signing") };
+            let Poll::Ready(Ok(proof)) = poll(ticket, &queue) else { panic!("nobody else is signing") };
             holds(&proof, number);
         }
         // When all go, their leaves are in the next batch, and nothing else is left of them.
         drop(queue.join(leaf(4), 2, sign));
-        let Poll::Ready(proof) = poll(&queue.join(leaf(5), 2, sign), &queue) else { panic!("it is alone") };
+        let Poll::Ready(Ok(proof)) = poll(&queue.join(leaf(5), 2, sign), &queue) else {
+            panic!("it is alone")
+        };
         holds(&proof, 5);
     }
 
@@ -289,13 +302,13 @@ mod tests {
             sign(root, leaves)
         };
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(proof) = early[0].poll(&queue, &mut cx, slowly) else { panic!("it signs") };
+        let Poll::Ready(Ok(proof)) = early[0].poll(&queue, &mut cx, slowly) else { panic!("it signs") };
         holds(&proof, 0);
         assert_eq!(woken.0.load(Ordering::SeqCst), 3);
-        let Poll::Ready(proof) = poll(&early[1], &queue) else { panic!("it has been signed") };
+        let Poll::Ready(Ok(proof)) = poll(&early[1], &queue) else { panic!("it has been signed") };
         holds(&proof, 1);
         for (number, ticket) in [2, 3].into_iter().zip(late.into_inner().unwrap()) {
-            let Poll::Ready(proof) = poll(&ticket, &queue) else { panic!("nobody is signing any more") };
+            let Poll::Ready(Ok(proof)) = poll(&ticket, &queue) else { panic!("nobody is signing any more") };
             assert_eq!(proof.depth(), 1);
             holds(&proof, number);
         }
@@ -307,7 +320,7 @@ mod tests {
         let tickets: Vec<Ticket> =
             (0..600).map(|number| queue.join(leaf(number), MOST_LEAVES, sign)).collect();
         for (number, ticket) in tickets.iter().enumerate() {
-            let Poll::Ready(proof) = poll(ticket, &queue) else { panic!("nobody is signing") };
+            let Poll::Ready(Ok(proof)) = poll(ticket, &queue) else { panic!("nobody is signing") };
             assert_eq!(proof.depth(), if number < 512 { 8 } else { 7 });
             holds(&proof, number);
         }
@@ -320,13 +333,24 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         let result = catch_unwind(AssertUnwindSafe(|| tickets[0].poll(&queue, &mut cx, |_, _| panic!("!"))));
         assert!(result.is_err());
-        let Poll::Ready(proof) = poll(&tickets[1], &queue) else { panic!("it signs for itself") };
+        let Poll::Ready(Ok(proof)) = poll(&tickets[1], &queue) else { panic!("it signs for itself") };
         assert_eq!(proof.depth(), 0);
         holds(&proof, 1);
-        let Poll::Ready(proof) = poll(&queue.join(leaf(2), 1, sign), &queue) else {
+        let Poll::Ready(Ok(proof)) = poll(&queue.join(leaf(2), 1, sign), &queue) else {
             panic!("the queue works")
         };
         holds(&proof, 2);
+    }
+
+    #[test]
+    fn who_cannot_sign_fails_alone() {
+        let queue = Queue::default();
+        let tickets = [queue.join(leaf(0), 2, sign), queue.join(leaf(1), 2, sign)];
+        let mut cx = Context::from_waker(Waker::noop());
+        let failed = tickets[0].poll(&queue, &mut cx, |_, _| Err(crate::Error::Decryption));
+        assert!(matches!(failed, Poll::Ready(Err(_))));
+        let Poll::Ready(Ok(proof)) = poll(&tickets[1], &queue) else { panic!("it signs for itself") };
+        holds(&proof, 1);
     }
 
     #[test]
@@ -343,7 +367,7 @@ mod tests {
                         let waker = Waker::from(woken.clone());
                         let proof = loop {
                             match ticket.poll(queue, &mut Context::from_waker(&waker), sign) {
-                                Poll::Ready(proof) => break proof,
+                                Poll::Ready(proof) => break proof.unwrap(),
                                 // A wake that is lost would leave it here for ever.
                                 Poll::Pending => {
                                     while woken.0.swap(0, Ordering::SeqCst) == 0 {

@@ -78,7 +78,7 @@ impl Session {
         now: Instant,
     ) -> Result<Request> {
         let unsent = self.draft_request(plaintext.into(), last, timeout, framed, rng, now)?;
-        let proof = unsent.draft.sign_alone(&self.agreed.config);
+        let proof = unsent.draft.sign_alone(&self.agreed.config)?;
         Ok(unsent.write(proof.as_ref()))
     }
 

@@ -28,7 +28,7 @@ use crate::{
     config::{Config, Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
     protocol::{Claimed, Draft, Final, Responder, Sealer, Subject},
-    signing::Signing,
+    signing::sign,
     sweeper::Sweeper,
     telemetry::{self, Metric},
 };
@@ -162,13 +162,11 @@ where
     let Some(answer) = inner.call(message.from_caller(claimed.caller)).await? else {
         return Ok(None);
     };
-    match seal(claimed.response, &question, &answer) {
-        Ok(draft) => {
-            let proof = Signing::new(&shared.config, draft.leaf()).await;
-            Ok(Some(draft.write(proof.as_ref())))
-        }
-        Err(error) => Ok(Some(shared.refuse(&error, Some(&subject)))),
-    }
+    let sealed = match seal(claimed.response, &question, &answer) {
+        Ok(draft) => sign(&shared.config, draft).await,
+        Err(error) => Err(error),
+    };
+    Ok(Some(sealed.unwrap_or_else(|error| shared.refuse(&error, Some(&subject)))))
 }
 
 fn seal(mut sealer: Sealer, question: &[u8], answer: &[u8]) -> Result<Draft> {

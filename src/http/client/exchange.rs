@@ -95,7 +95,7 @@ where
                 }
                 unsent => unsent?,
             };
-            let proof = Signing::new(&options.config, unsent.leaf()).await;
+            let proof = Signing::new(&options.config, unsent.leaf()).await?;
             let protocol::Request { bytes, rest: sealer, response: awaiting } = unsent.write(proof.as_ref());
             let records = rest.take().zip(sealer).map(|(source, sealer)| Sealing::new(source, sealer, None));
             let bear = |body| outer(options, &inner.parts, &session, body);

@@ -23,7 +23,7 @@ use crate::{
         source::Source,
     },
     protocol::{Draft, Final, Offered, Plaintext, Record, Sealer, Subject},
-    signing::Signing,
+    signing::sign,
     telemetry,
     trust::Verified,
 };
@@ -73,11 +73,14 @@ where
         let content = source.at_hand().await;
         // The service may have answered a request whose later records were forged: that answer counts for nothing.
         let found = failure.as_ref().and_then(|failure| failure.found());
-        let response = match found.map_or_else(|| seal(head, content, &source, &mut sealer), Err) {
-            Ok((draft, last)) => {
-                let proof = Signing::new(&shared.options.config, draft.leaf()).await;
+        let sealed = match found.map_or_else(|| seal(head, content, &source, &mut sealer), Err) {
+            Ok((draft, last)) => sign(&shared.options.config, draft).await.map(|first| (first, last)),
+            Err(error) => Err(error),
+        };
+        let response = match sealed {
+            Ok((first, last)) => {
                 let rest = (last == Final::No).then(|| Sealing::new(source, sealer, failure));
-                let mut response = Response::new(SealBody::records(draft.write(proof.as_ref()), rest));
+                let mut response = Response::new(SealBody::records(first, rest));
                 // Nothing else of the inner response: its extensions may hold words for the outer status line.
                 response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
                 response

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     config::{Config, Encoding},
+    error::Result,
     identity::{Proof, Signature},
     protocol::{
         batch, binary, json,
@@ -53,14 +54,15 @@ impl Draft {
     }
 
     /// Signs it, if it has to be, by itself.
-    pub(in crate::protocol) fn sign_alone(&self, config: &Config) -> Option<Proof> {
-        let leaf = self.leaf?;
-        Some(Proof::alone(sign(config, &leaf, 1)))
+    pub(in crate::protocol) fn sign_alone(&self, config: &Config) -> Result<Option<Proof>> {
+        self.leaf.map(|leaf| sign(config, &leaf, 1).map(Proof::alone)).transpose()
     }
 }
 
 /// Signs a root with so many leaves below it.
-pub(crate) fn sign(config: &Config, root: &[u8; 32], leaves: usize) -> Signature {
+///
+/// Errors: `busy` where the backend gets no memory.
+pub(crate) fn sign(config: &Config, root: &[u8; 32], leaves: usize) -> Result<Signature> {
     config.telemetry().count_batch(leaves);
-    config.identity().sign(&batch::message(root))
+    config.sign(&batch::message(root))
 }

@@ -55,7 +55,7 @@ impl Sealer {
     /// withdrawn.
     pub fn seal(&mut self, plaintext: impl Into<Plaintext>, last: Final, now: Instant) -> Result<Bytes> {
         let draft = self.draft(plaintext.into(), last, now)?;
-        let proof = draft.sign_alone(self.config());
+        let proof = draft.sign_alone(self.config())?;
         Ok(draft.write(proof.as_ref()))
     }
 

@@ -145,7 +145,7 @@ impl Ends {
         let plaintext = Plaintext::from(&plaintext[..]);
         let draft = vector.ok(self.sealer.draft_padded(plaintext, padding, last, sides.now));
         let first = FirstRecord::drafted(self.sealer.stream(), &draft);
-        let proof = draft.sign_alone(self.sealer.config());
+        let proof = draft.sign_alone(self.sealer.config()).unwrap();
         let (frame, ciphertext) = draft.write_both(proof.as_ref());
         (frame.to_vec(), first.sent(ciphertext))
     }

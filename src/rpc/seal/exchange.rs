@@ -62,7 +62,7 @@ where
             }
             unsent => unsent?,
         };
-        let proof = Signing::new(&options.config, unsent.leaf()).await;
+        let proof = Signing::new(&options.config, unsent.leaf()).await?;
         let sent = unsent.write(proof.as_ref());
         let sending = Sending { options, awaiting: &sent.response, wants_answer };
         match sending.send(&mut below, sent.bytes).await {
