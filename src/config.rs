@@ -110,7 +110,7 @@ impl Config {
         Ok(self.with(|inner| inner.suites = suites.to_vec()))
     }
 
-    /// The library that computes. Default: [`Backend::RUST_CRYPTO`].
+    /// The library that computes. Default: [`Backend::RUST_CRYPTO`]; the feature `aws-lc-rs` has another.
     #[must_use]
     pub fn backend(self, backend: Backend) -> Self {
         self.with(|inner| {

@@ -9,6 +9,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod echo;
+#[path = "../load/modes.rs"]
+mod modes;
 mod ways;
 
 use std::time::Duration;
@@ -38,7 +40,7 @@ async fn main() {
     let mut each = ways::all(Flush::Each).await;
     let mut together = ways::all(Flush::Together).await;
     for ways in [&mut each, &mut together] {
-        ways.retain(|way| is_chosen("--only", way.name));
+        ways.retain(|way| is_chosen("--only", &way.name));
     }
     println!("\nround trips per second, and their ratio to plain (median of {} rounds)\n", plan.rounds);
     print!("| message | in flight | flushed |");

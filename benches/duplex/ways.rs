@@ -24,35 +24,36 @@ use tokio_tungstenite::{
     WebSocketStream, accept_async_with_config, client_async_with_config,
     tungstenite::{Error as WsError, Message, protocol::WebSocketConfig},
 };
-use tower_seal::{
-    Config, Identity,
-    config::{Encoding, Signatures},
-    duplex::{
-        Acceptor,
-        websocket::{self, Options},
-    },
-    trust::Pinned,
+use tower_seal::duplex::{
+    Acceptor,
+    websocket::{self, Options},
 };
 
-use crate::echo::{Flush, Measure, echo};
+use crate::{
+    echo::{Flush, Measure, echo},
+    modes::Mode,
+};
+
+/// Plain with the buffers that sealed connections have.
+pub(crate) const SMALL: &str = "plain, small buffers";
 
 pub(crate) struct Way {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) client: Box<dyn Measure>,
 }
 
 pub(crate) async fn all(flush: Flush) -> Vec<Way> {
     // What sealed connections read at once.
     let small = WebSocketConfig::default().read_buffer_size(8 << 10).write_buffer_size(8 << 10);
-    vec![
+    let mut ways = vec![
         plain("plain", flush, WebSocketConfig::default()).await,
-        plain("plain, small buffers", flush, small).await,
+        plain(SMALL, flush, small).await,
         wss(flush).await,
-        sealed("binary unsigned", flush, Encoding::Binary, Signatures::Handshake).await,
-        sealed("binary signed", flush, Encoding::Binary, Signatures::Every).await,
-        sealed("json unsigned", flush, Encoding::Json, Signatures::Handshake).await,
-        sealed("json signed", flush, Encoding::Json, Signatures::Every).await,
-    ]
+    ];
+    for mode in Mode::all() {
+        ways.push(sealed(mode, flush).await);
+    }
+    ways
 }
 
 /// The thread of all servers.
@@ -126,7 +127,7 @@ async fn plain(name: &'static str, flush: Flush, settings: WebSocketConfig) -> W
     .await;
     let (client, _) =
         client_async_with_config("ws://localhost/", dial(address).await, Some(settings)).await.unwrap();
-    Way { name, client: Box::new(Raw(client)) }
+    Way { name: name.to_owned(), client: Box::new(Raw(client)) }
 }
 
 /// TLS 1.3 by rustls and aws-lc-rs.
@@ -159,19 +160,17 @@ async fn wss(flush: Flush) -> Way {
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TlsConnector::from(Arc::new(client)).connect(name, dial(address).await).await.unwrap();
     let (client, _) = client_async_with_config("wss://localhost/", stream, None).await.unwrap();
-    Way { name: "wss", client: Box::new(Raw(client)) }
+    Way { name: "wss".to_owned(), client: Box::new(Raw(client)) }
 }
 
-async fn sealed(name: &'static str, flush: Flush, encoding: Encoding, signatures: Signatures) -> Way {
-    let (server, client) = (Identity::generate(), Identity::generate());
-    let (server_id, client_id) = (server.node_id(), client.node_id());
-    let acceptor = Acceptor::new(Config::new(server, Pinned::new([client_id])).signatures(signatures));
+async fn sealed(mode: Mode, flush: Flush) -> Way {
+    let (server, client) = mode.configs();
+    let acceptor = Acceptor::new(server);
     let address = serve(async move |stream| {
         echo(websocket::accept(stream, &acceptor).await.unwrap(), flush).await;
     })
     .await;
-    let config = Config::new(client, Pinned::new([server_id])).signatures(signatures).encoding(encoding);
     let url = format!("ws://{address}/");
-    let client = websocket::connect(&url, &config, &Options::new()).await.unwrap();
-    Way { name, client: Box::new(client) }
+    let client = websocket::connect(&url, &client, &Options::new()).await.unwrap();
+    Way { name: mode.to_string(), client: Box::new(client) }
 }

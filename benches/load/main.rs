@@ -1,110 +1,144 @@
-//! Requests per second over loopback HTTP/1.1: plain, mTLS, and sealed, in one run, as ratios to plain.
+//! Requests per second over loopback: plain, TLS, and sealed in every mode, by HTTP/1.1 and by WebSocket, in one run,
+//! as ratios to plain.
 //!
-//! `cargo bench --bench load` takes under five minutes; `-- --quick` under one. Each way of carrying a request
-//! runs in turn, round after round, so that a noisy neighbour disturbs all alike; what is printed are medians
-//! over the rounds. Client and server share one process and its cores, as they share the costs.
+//! `cargo bench --bench load --all-features` takes about a quarter of an hour; `-- --quick` under two minutes. Each
+//! way runs in turn, round after round, so that a noisy neighbour disturbs all alike; what is printed are medians over
+//! the rounds, and how far the rounds lie apart. Client and server share one process and its cores, as they share the
+//! costs. `-- --plot FILE` draws the first size as an SVG.
+//!
+//! For a profiler, `-- --only "binary, unsigned" --over HTTP --size 1024` keeps the ways with this in their name.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../duplex/echo.rs"]
+mod echo;
+mod modes;
+mod plot;
 mod ways;
+#[path = "../duplex/ways.rs"]
+mod websockets;
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
+use echo::Flush;
 use ways::Way;
 
+const SIZES: [usize; 3] = [1 << 10, 256, 64 << 10];
+const IN_FLIGHT: [usize; 4] = [1, 16, 64, 256];
+
 struct Plan {
-    sizes: &'static [usize],
-    in_flight: &'static [usize],
     rounds: usize,
     round: Duration,
 }
 
-const FULL: Plan = Plan {
-    sizes: &[256, 1 << 10, 64 << 10],
-    in_flight: &[1, 16, 64],
-    rounds: 5,
-    round: Duration::from_millis(700),
-};
-const QUICK: Plan = Plan {
-    sizes: &[256, 1 << 10, 64 << 10],
-    in_flight: &[1, 16, 64],
-    rounds: 1,
-    round: Duration::from_millis(600),
-};
+const FULL: Plan = Plan { rounds: 5, round: Duration::from_millis(400) };
+const QUICK: Plan = Plan { rounds: 1, round: Duration::from_millis(200) };
+
+/// Requests per second of a way, round by round.
+pub(crate) struct Rates(Vec<f64>);
+
+/// Of one transport and size: the ways, each with its rates for every number in flight.
+pub(crate) struct Table {
+    over: &'static str,
+    size: usize,
+    rows: Vec<(String, Vec<Rates>)>,
+}
 
 #[tokio::main]
 async fn main() {
     // Cargo passes `--bench`.
     let plan = if std::env::args().any(|arg| arg == "--quick") { QUICK } else { FULL };
-    let mut ways = ways::all().await;
-    // `-- --only "binary unsigned" --size 1024` keeps the ways with this in their name, and one size: for a profiler.
     let option = |name: &str| std::env::args().skip_while(|arg| arg != name).nth(1);
-    if let Some(name) = option("--only") {
-        ways.retain(|way| way.name.contains(&name));
-    }
-    let size: Option<usize> = option("--size").and_then(|size| size.parse().ok());
-    println!("\nrequests per second, and their ratio to plain (median of {} rounds)\n", plan.rounds);
-    print!("| body | c |");
-    ways.iter().for_each(|way| print!(" {} |", way.name));
-    println!("\n|---|---|{}", "---|".repeat(ways.len()));
-    for &size in plan.sizes.iter().filter(|&&planned| size.is_none_or(|size| size == planned)) {
-        for &in_flight in plan.in_flight {
-            row(&ways, &plan, size, in_flight).await;
+    let is_chosen = |name: &str, value: &str| option(name).is_none_or(|only| value.contains(&only));
+
+    let mut http = ways::all().await;
+    http.retain(|way| is_chosen("--only", &way.name));
+    let mut sockets = websockets::all(Flush::Each).await;
+    sockets.retain(|way| is_chosen("--only", &way.name) && way.name != websockets::SMALL);
+    println!("requests per second, their ratio to plain, and the spread of {} rounds\n", plan.rounds);
+    print!("| over, body | way |");
+    IN_FLIGHT.iter().for_each(|in_flight| print!(" {in_flight} in flight |"));
+    println!("\n|---|---|{}", "---|".repeat(IN_FLIGHT.len()));
+    let mut tables = Vec::new();
+    for size in SIZES.into_iter().filter(|size| is_chosen("--size", &size.to_string())) {
+        if is_chosen("--over", "HTTP") {
+            let table = measure_http(&http, &plan, size).await;
+            table.print();
+            tables.push(table);
         }
+        if is_chosen("--over", "WebSocket") {
+            measure_sockets(&mut sockets, &plan, size).await.print();
+        }
+    }
+    if let Some(file) = option("--plot") {
+        plot::draw(tables.first().expect("something was measured"), &file);
+        println!("\n{file}");
     }
 }
 
-async fn row(ways: &[Way], plan: &Plan, size: usize, in_flight: usize) {
-    let mut rates = vec![Vec::new(); ways.len()];
-    for round in 0..=plan.rounds {
-        for (way, rates) in ways.iter().zip(&mut rates) {
-            // The first round warms up.
-            let time = if round == 0 { plan.round / 4 } else { plan.round };
-            let rate = measure(way, size, in_flight, time).await;
-            if round > 0 {
-                rates.push(rate);
+async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
+    let mut table = Table::new("HTTP", size, ways.iter().map(|way| way.name.clone()));
+    for (column, in_flight) in IN_FLIGHT.into_iter().enumerate() {
+        // The first round warms up.
+        for round in 0..=plan.rounds {
+            for (way, (_, rates)) in ways.iter().zip(&mut table.rows) {
+                let time = if round == 0 { plan.round / 4 } else { plan.round };
+                let rate = way.measure(size, in_flight, time).await;
+                if round > 0 {
+                    rates[column].0.push(rate);
+                }
             }
         }
     }
-    let medians: Vec<f64> = rates.iter_mut().map(|rates| median(rates)).collect();
-    print!("| {size} | {in_flight} |");
-    medians.iter().for_each(|rate| print!(" {rate:.0} ({:.2}) |", rate / medians[0]));
-    println!();
+    table
 }
 
-/// Requests per second with so many in flight.
-async fn measure(way: &Way, size: usize, in_flight: usize, time: Duration) -> f64 {
-    let body = bytes::Bytes::from(vec![b'x'; size]);
-    let done = Arc::new(AtomicU64::new(0));
-    let start = Instant::now();
-    let end = start + time;
-    let workers: Vec<_> = (0..in_flight)
-        .map(|_| {
-            let (call, body, done) = (way.call.clone(), body.clone(), done.clone());
-            tokio::spawn(worker(move || call(body.clone()), done, end))
-        })
-        .collect();
-    for worker in workers {
-        worker.await.unwrap();
+async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize) -> Table {
+    let mut table = Table::new("WebSocket", size, ways.iter().map(|way| way.name.clone()));
+    for (column, in_flight) in IN_FLIGHT.into_iter().enumerate() {
+        for round in 0..=plan.rounds {
+            for (way, (_, rates)) in ways.iter_mut().zip(&mut table.rows) {
+                let time = if round == 0 { plan.round / 4 } else { plan.round };
+                let rate = way.client.measure(size, in_flight, Flush::Each, time).await;
+                if round > 0 {
+                    rates[column].0.push(rate);
+                }
+            }
+        }
     }
-    done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+    table
 }
 
-async fn worker<F: Future<Output = ()>>(call: impl Fn() -> F, done: Arc<AtomicU64>, end: Instant) {
-    while Instant::now() < end {
-        call().await;
-        done.fetch_add(1, Ordering::Relaxed);
+impl Rates {
+    fn median(&self) -> f64 {
+        let mut rates = self.0.clone();
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    }
+
+    /// Half of what lies between the slowest and the fastest round, of the median.
+    fn spread(&self) -> f64 {
+        let (least, most) =
+            self.0.iter().fold((f64::MAX, 0_f64), |(least, most), rate| (least.min(*rate), most.max(*rate)));
+        (most - least) / 2.0 / self.median()
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+impl Table {
+    fn new(over: &'static str, size: usize, names: impl Iterator<Item = String>) -> Self {
+        let rows = names.map(|name| (name, IN_FLIGHT.map(|_| Rates(Vec::new())).into())).collect();
+        Table { over, size, rows }
+    }
+
+    fn print(&self) {
+        let (_, first) = &self.rows[0];
+        for (name, rates) in &self.rows {
+            print!("| {}, {} | {name} |", self.over, self.size);
+            for (rates, plain) in rates.iter().zip(first) {
+                let (median, spread) = (rates.median(), rates.spread() * 100.0);
+                print!(" {median:.0} ({:.2} ±{spread:.0} %) |", median / plain.median());
+            }
+            println!();
+        }
+    }
 }

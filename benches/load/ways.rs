@@ -1,6 +1,16 @@
 //! The ways to carry a request: hyper's client to an axum server that echoes, with different things between.
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use axum::{Router, routing::post};
 use bytes::Bytes;
@@ -20,29 +30,48 @@ use rustls::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_seal::{
-    Config, Identity,
-    config::{Encoding, Signatures},
-    http::{SealLayer, UnsealLayer},
-    trust::Pinned,
-};
+use tower_seal::http::{SealLayer, UnsealLayer};
+
+use crate::modes::Mode;
 
 type Call = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 pub(crate) struct Way {
-    pub(crate) name: &'static str,
-    pub(crate) call: Call,
+    pub(crate) name: String,
+    call: Call,
+}
+
+impl Way {
+    /// Requests per second with so many in flight.
+    pub(crate) async fn measure(&self, size: usize, in_flight: usize, time: Duration) -> f64 {
+        let body = Bytes::from(vec![b'x'; size]);
+        let done = Arc::new(AtomicU64::new(0));
+        let start = Instant::now();
+        let end = start + time;
+        let workers: Vec<_> = (0..in_flight)
+            .map(|_| {
+                let (call, body, done) = (self.call.clone(), body.clone(), done.clone());
+                tokio::spawn(async move {
+                    while Instant::now() < end {
+                        call(body.clone()).await;
+                        done.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.await.unwrap();
+        }
+        done.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
+    }
 }
 
 pub(crate) async fn all() -> Vec<Way> {
-    vec![
-        plain().await,
-        mtls().await,
-        sealed("binary unsigned", Encoding::Binary, Signatures::Handshake).await,
-        sealed("binary signed", Encoding::Binary, Signatures::Every).await,
-        sealed("json unsigned", Encoding::Json, Signatures::Handshake).await,
-        sealed("json signed", Encoding::Json, Signatures::Every).await,
-    ]
+    let mut ways = vec![plain().await, mtls().await];
+    for mode in Mode::all() {
+        ways.push(sealed(mode).await);
+    }
+    ways
 }
 
 fn echo() -> Router {
@@ -85,7 +114,7 @@ where
     address
 }
 
-fn way<S, R>(name: &'static str, scheme: &str, address: SocketAddr, service: S) -> Way
+fn way<S, R>(name: impl ToString, scheme: &str, address: SocketAddr, service: S) -> Way
 where
     S: Service<Request<Full<Bytes>>, Response = Response<R>, Future: Send, Error: std::fmt::Debug>
         + Clone
@@ -104,7 +133,7 @@ where
             assert_eq!(body.len(), length);
         })
     });
-    Way { name, call }
+    Way { name: name.to_string(), call }
 }
 
 async fn plain() -> Way {
@@ -112,14 +141,11 @@ async fn plain() -> Way {
     way("plain", "http", address, Client::builder(TokioExecutor::new()).build(connector()))
 }
 
-async fn sealed(name: &'static str, encoding: Encoding, signatures: Signatures) -> Way {
-    let (server, client) = (Identity::generate(), Identity::generate());
-    let (server_id, client_id) = (server.node_id(), client.node_id());
-    let config = Config::new(server, Pinned::new([client_id])).signatures(signatures);
-    let address = serve(UnsealLayer::new(config).layer(echo()), std::future::ready).await;
-    let config = Config::new(client, Pinned::new([server_id])).signatures(signatures).encoding(encoding);
-    let client = Client::builder(TokioExecutor::new()).build(connector());
-    way(name, "http", address, SealLayer::new(config).layer(client))
+async fn sealed(mode: Mode) -> Way {
+    let (server, client) = mode.configs();
+    let address = serve(UnsealLayer::new(server).layer(echo()), std::future::ready).await;
+    let http = Client::builder(TokioExecutor::new()).build(connector());
+    way(mode, "http", address, SealLayer::new(client).layer(http))
 }
 
 /// TLS 1.3 with certificates on both sides, by rustls and aws-lc-rs.

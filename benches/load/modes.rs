@@ -1,0 +1,72 @@
+//! What a sealed way can be like.
+
+use std::{fmt, sync::Arc};
+
+use tower_seal::{
+    Config, Identity,
+    config::{Backend, Encoding, Limits, Signatures},
+    trust::Pinned,
+};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Mode {
+    pub(crate) encoding: Encoding,
+    pub(crate) signing: Signing,
+    pub(crate) backend: Backend,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signing {
+    /// No signatures but those that confirm a session.
+    Unsigned,
+    /// One for each record.
+    Alone,
+    /// One for what is ready together.
+    Together,
+}
+
+impl Mode {
+    pub(crate) fn all() -> Vec<Mode> {
+        let mut all = Vec::new();
+        for backend in Backend::ALL.iter().copied() {
+            for encoding in [Encoding::Binary, Encoding::Json] {
+                for signing in [Signing::Unsigned, Signing::Together, Signing::Alone] {
+                    all.push(Mode { encoding, signing, backend });
+                }
+            }
+        }
+        all
+    }
+
+    /// A server's config and a client's, which trust each other.
+    pub(crate) fn configs(self) -> (Config, Config) {
+        let (server, client) = (Arc::new(Identity::generate()), Arc::new(Identity::generate()));
+        (self.config(&server, &client), self.config(&client, &server))
+    }
+
+    fn config(self, own: &Arc<Identity>, other: &Identity) -> Config {
+        let mut limits = Limits::default();
+        if self.signing == Signing::Alone {
+            limits.signed_together = 1;
+        }
+        let signatures =
+            if self.signing == Signing::Unsigned { Signatures::Handshake } else { Signatures::Every };
+        Config::new(own.clone(), Pinned::new([other.node_id()]))
+            .backend(self.backend)
+            .encoding(self.encoding)
+            .signatures(signatures)
+            .limits(limits)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encoding = if self.encoding == Encoding::Binary { "binary" } else { "json" };
+        let signing = match self.signing {
+            Signing::Unsigned => "unsigned",
+            Signing::Alone => "signed one by one",
+            Signing::Together => "signed in batches",
+        };
+        write!(f, "{encoding}, {signing}, {:?}", self.backend)
+    }
+}
