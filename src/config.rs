@@ -4,11 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     error::{Error, Result},
-    identity::{Identity, NodeId},
-    suite::SuiteId,
+    identity::{Identity, NodeId, Signature},
+    suite::{SuiteId, ed25519::Signer},
     telemetry::Telemetry,
     trust::{Pinned, Trust},
 };
+
+pub use crate::suite::Backend;
 
 /// The configuration of a side: immutable, cheap to clone, shared by all layers made from it.
 ///
@@ -27,7 +29,10 @@ pub struct Config {
 #[derive(Clone)]
 struct Inner {
     identity: Arc<Identity>,
+    /// The identity's key as the backend wants it.
+    signer: Arc<dyn Signer>,
     trust: Arc<dyn Trust>,
+    backend: Backend,
     suites: Vec<SuiteId>,
     signatures: Signatures,
     encoding: Encoding,
@@ -45,10 +50,13 @@ impl Config {
     /// Both may be given in an [`Arc`], to keep a handle, for instance to withdraw trust later.
     #[must_use]
     pub fn new(identity: impl Into<Arc<Identity>>, trust: impl Trust) -> Self {
+        let (identity, backend) = (identity.into(), Backend::default());
         Config {
             inner: Arc::new(Inner {
-                identity: identity.into(),
+                signer: backend.signer(identity.seed()).into(),
+                identity,
                 trust: Arc::new(trust),
+                backend,
                 suites: vec![SuiteId::Aes256Gcm, SuiteId::ChaCha20Poly1305],
                 signatures: Signatures::Every,
                 encoding: Encoding::Binary,
@@ -98,6 +106,15 @@ impl Config {
             return Err(Error::Misuse { reason: "a side without cipher suites can talk to nobody" });
         }
         Ok(self.with(|inner| inner.suites = suites.to_vec()))
+    }
+
+    /// The library that computes. Default: [`Backend::RUST_CRYPTO`]; the feature `aws-lc-rs` has another.
+    #[must_use]
+    pub fn backend(self, backend: Backend) -> Self {
+        self.with(|inner| {
+            inner.signer = backend.signer(inner.identity.seed()).into();
+            inner.backend = backend;
+        })
     }
 
     /// Whether ML-KEM-768 joins X25519. Default: [`Hybrid::Offer`].
@@ -153,8 +170,13 @@ impl Config {
 
 /// What the rooms above read.
 impl Config {
-    pub(crate) fn identity(&self) -> &Identity {
-        &self.inner.identity
+    /// Errors: `busy` where the backend gets no memory.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Signature> {
+        self.inner.signer.sign(message).map(Signature)
+    }
+
+    pub(crate) fn chosen_backend(&self) -> Backend {
+        self.inner.backend
     }
 
     pub(crate) fn trust(&self) -> &dyn Trust {
@@ -190,6 +212,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("identity", &self.inner.identity)
+            .field("backend", &self.inner.backend)
             .field("suites", &self.inner.suites)
             .field("signatures", &self.inner.signatures)
             .field("encoding", &self.inner.encoding)

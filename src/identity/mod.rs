@@ -22,13 +22,13 @@ use std::fmt;
 use rand_core::{CryptoRng, UnwrapErr};
 use zeroize::Zeroizing;
 
-use crate::suite::ed25519::Signer;
+use crate::suite::ed25519;
 
 pub use node_id::NodeId;
 
 /// A secret signing key and so a node. Not `Clone`; wiped on drop; `Debug` shows the node id only.
 pub struct Identity {
-    signer: Signer,
+    seed: Zeroizing<[u8; 32]>,
     node_id: NodeId,
 }
 
@@ -53,9 +53,8 @@ impl Identity {
     /// The identity with this secret: the 32-byte private key of RFC 8032, section 5.1.5.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let signer = Signer::from_seed(seed);
-        let node_id = NodeId::from_bytes(signer.public_key());
-        Identity { signer, node_id }
+        let node_id = NodeId::from_bytes(ed25519::public_key(seed));
+        Identity { seed: Zeroizing::new(*seed), node_id }
     }
 
     /// The public half.
@@ -64,8 +63,9 @@ impl Identity {
         self.node_id
     }
 
-    pub(crate) fn sign(&self, message: &[u8]) -> Signature {
-        Signature(self.signer.sign(message))
+    /// What [`from_seed`](Self::from_seed) takes.
+    pub(crate) fn seed(&self) -> &[u8; 32] {
+        &self.seed
     }
 }
 

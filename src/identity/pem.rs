@@ -35,9 +35,8 @@ impl Identity {
     }
 
     fn encode(&self) -> pkcs8::Result<Zeroizing<String>> {
-        let seed = self.signer.seed();
         // The key is an OCTET STRING in another (RFC 8410, section 7).
-        let inner = Zeroizing::new(OctetStringRef::new(&*seed)?.to_der()?);
+        let inner = Zeroizing::new(OctetStringRef::new(self.seed())?.to_der()?);
         let algorithm = AlgorithmIdentifierRef { oid: ED25519, parameters: None };
         let key = PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(&inner)?);
         Ok(SecretDocument::encode_msg(&key)?.to_pem("PRIVATE KEY", LineEnding::LF)?)

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::Result,
     suite::{
-        self, Aead, NONCE, SuiteId, TAG,
+        self, Aead, Backend, NONCE, SuiteId, TAG,
         hash::{Expander, Secret},
     },
 };
@@ -64,6 +64,7 @@ impl SessionKeys {
     /// The first epoch of a stream. `opening` is empty for stream 0.
     pub(super) fn stream(
         &self,
+        backend: Backend,
         suite: SuiteId,
         direction: Direction,
         id: u64,
@@ -72,7 +73,7 @@ impl SessionKeys {
         let base = expand(&self.directions[direction as usize], &[STREAM, &id.to_be_bytes()])?;
         let (secret, expander) =
             if id == 0 { with_expander(base) } else { suite::hash::extract(opening, &*base) };
-        Epoch::new(suite, secret, &expander)
+        Epoch::new(backend, suite, secret, &expander)
     }
 }
 
@@ -86,6 +87,7 @@ pub(super) fn prk(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> (Se
 
 /// The key of one epoch of one stream, and the secret that the next epoch's comes from.
 pub(super) struct Epoch {
+    backend: Backend,
     suite: SuiteId,
     secret: Secret,
     aead: Box<dyn Aead>,
@@ -94,17 +96,17 @@ pub(super) struct Epoch {
 
 impl Epoch {
     /// From `K_n`, and the expander that is keyed with it.
-    fn new(suite: SuiteId, secret: Secret, expander: &Expander) -> Result<Self> {
+    fn new(backend: Backend, suite: SuiteId, secret: Secret, expander: &Expander) -> Result<Self> {
         let key = expand(expander, &[KEY])?;
         let mut iv = [0; NONCE];
         expander.expand(&[IV], &mut iv)?;
-        Ok(Epoch { suite, aead: suite.expand(&key), iv, secret })
+        Ok(Epoch { backend, suite, aead: backend.aead(suite, &key)?, iv, secret })
     }
 
     /// `K_(n+1)`, from which `K_n` cannot be computed.
     pub(super) fn next(&self) -> Result<Self> {
         let (secret, expander) = with_expander(expand(&Expander::new(&self.secret), &[REKEY])?);
-        Epoch::new(self.suite, secret, &expander)
+        Epoch::new(self.backend, self.suite, secret, &expander)
     }
 
     pub(super) fn seal(&self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
@@ -113,6 +115,11 @@ impl Epoch {
 
     pub(super) fn open(&self, nonce: &[u8; NONCE], text: &mut [u8], tag: &[u8; TAG]) -> Result<()> {
         self.aead.open(&self.mask(nonce), text, tag)
+    }
+
+    /// With a wrong tag the text is as it was, which costs some backends a copy.
+    pub(super) fn open_or_leave(&self, nonce: &[u8; NONCE], text: &mut [u8], tag: &[u8; TAG]) -> Result<()> {
+        self.aead.open_or_leave(&self.mask(nonce), text, tag)
     }
 
     fn mask(&self, nonce: &[u8; NONCE]) -> [u8; NONCE] {

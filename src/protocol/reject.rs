@@ -16,8 +16,9 @@ use super::{
     transcript::Transcript,
 };
 use crate::{
+    config::Config,
     error::{Code, Error, Result},
-    identity::{Identity, NodeId, Signature},
+    identity::{NodeId, Signature},
     suite::{ed25519::Verifier, hash::sha256},
     trust::SessionId,
 };
@@ -103,20 +104,20 @@ impl fmt::Debug for Subject {
 }
 
 /// The message for `error`: signed where there is a subject.
-pub(super) fn write(error: &Error, subject: Option<(&Subject, &Identity)>) -> Bytes {
+pub(super) fn write(error: &Error, subject: Option<(&Subject, &Config)>) -> Bytes {
     let code = error.code().unwrap_or(Code::Malformed).as_str();
     let mut out = BytesMut::with_capacity(512);
     out.put_slice(b"{\"type\":\"error\"");
     text_field(&mut out, "code", code);
     text_field(&mut out, "message", &error.to_string());
-    if let Some((subject, identity)) = subject
-        && let Ok(signed_bytes) = subject.signed_bytes(code, identity.node_id())
+    if let Some((subject, config)) = subject
+        && let node_id = config.node_id()
+        && let Ok(signature) = subject.signed_bytes(code, node_id).and_then(|bytes| config.sign(&bytes))
     {
-        let node_id = identity.node_id();
         hex_field(&mut out, "session", subject.0.session.as_bytes());
         integer_field(&mut out, "stream", subject.0.stream);
         hex_field(&mut out, "node_id", node_id.as_bytes());
-        hex_field(&mut out, "signature", &identity.sign(&signed_bytes).0);
+        hex_field(&mut out, "signature", &signature.0);
     }
     out.put_u8(b'}');
     out.freeze()

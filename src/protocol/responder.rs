@@ -121,7 +121,7 @@ impl Responder {
         if let Some(code) = error.code() {
             self.config.telemetry().reject(code);
         }
-        reject::write(error, subject.map(|subject| (subject, self.config.identity())))
+        reject::write(error, subject.map(|subject| (subject, &self.config)))
     }
 
     /// Forgets the sessions whose time is up or whose peer is trusted no more, so that their keys are wiped.

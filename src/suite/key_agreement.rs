@@ -5,34 +5,21 @@ use ml_kem::{
     ml_kem_768::{Ciphertext, DecapsulationKey, EncapsulationKey},
 };
 use rand_core::CryptoRng;
-use x25519_dalek::{EphemeralSecret, PublicKey};
 use zeroize::Zeroizing;
 
 use super::hash::Secret;
 use crate::error::{Error, Result};
 
 /// An ephemeral X25519 key: made for one hello or one reply, used once, wiped on drop.
-pub(crate) struct Ephemeral(EphemeralSecret);
-
-impl Ephemeral {
-    pub(crate) fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Ephemeral(EphemeralSecret::random_from_rng(rng))
-    }
-
-    pub(crate) fn public_key(&self) -> [u8; 32] {
-        PublicKey::from(&self.0).to_bytes()
-    }
+pub(crate) trait Ephemeral: Send + Sync {
+    fn public_key(&self) -> [u8; 32];
 
     /// Errors: `malformed` when the peer's key is of small order, so that the result is all zero (RFC
     /// 7748, section 6.1).
-    pub(crate) fn agree(self, peer: [u8; 32]) -> Result<Secret> {
-        let shared = self.0.diffie_hellman(&PublicKey::from(peer));
-        if !shared.was_contributory() {
-            return Err(Error::malformed("the X25519 key is of small order"));
-        }
-        Ok(Zeroizing::new(shared.to_bytes()))
-    }
+    fn agree(self: Box<Self>, peer: [u8; 32]) -> Result<Secret>;
 }
+
+pub(super) const SMALL_ORDER: Error = Error::malformed("the X25519 key is of small order");
 
 /// Bytes of an ML-KEM-768 encapsulation key.
 pub(crate) const KEM_KEY: usize = 1184;

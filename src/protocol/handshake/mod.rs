@@ -18,10 +18,11 @@ use super::{
 use crate::{
     config::{Config, Hybrid, Signatures},
     error::{Code, Error, Result},
-    identity::{Identity, NodeId, Signature},
+    identity::{NodeId, Signature},
     suite::{
         SuiteId,
         ed25519::Verifier,
+        hash::Secret,
         key_agreement::{self, Ephemeral, KemSecret},
     },
     telemetry::Metric,
@@ -49,7 +50,7 @@ pub struct Initiator {
     origin: Option<Arc<str>>,
     hello: Hello,
     h1: [u8; 32],
-    ephemeral: Ephemeral,
+    ephemeral: Box<dyn Ephemeral>,
     kem: Option<KemSecret>,
     pre_shared: Option<PreShared>,
 }
@@ -63,7 +64,7 @@ impl Initiator {
         destination: Destination<'_>,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<(Bytes, Self)> {
-        let ephemeral = Ephemeral::generate(rng);
+        let ephemeral = config.chosen_backend().ephemeral(rng)?;
         let kem = (config.hybrid_policy() != Hybrid::Off).then(|| KemSecret::generate(rng));
         let pre_shared = config.trust().offers(destination.origin);
         let mut extensions = Extensions::new();
@@ -86,7 +87,7 @@ impl Initiator {
             signature: Signature([0; 64]),
         };
         let bytes = hello.bytes();
-        hello.signature = sign(config, config.identity(), &bytes);
+        hello.signature = sign(config, &bytes)?;
         let h1 = hello.hash(&bytes);
         let message = hello.write();
         if Hello::parse(&message).is_err() {
@@ -214,7 +215,7 @@ pub(super) fn respond(
     is_new(&h1)?;
 
     let verifier = verify(config, hello.node_id, &bytes, &hello.signature).map_err(conceal)?;
-    let ephemeral = Ephemeral::generate(rng);
+    let ephemeral = config.chosen_backend().ephemeral(rng)?;
     let public_key = ephemeral.public_key();
     let x25519 = agree(config, ephemeral, hello.public_key)?;
     let kem = kem_key.map(|key| key_agreement::encapsulate(&key, rng)).transpose()?;
@@ -241,7 +242,7 @@ pub(super) fn respond(
         signature: Signature([0; 64]),
     };
     let bytes = reply.bytes(&h1);
-    reply.signature = sign(config, config.identity(), &bytes);
+    reply.signature = sign(config, &bytes)?;
     let th = reply.hash(&bytes);
     let kem = kem.as_ref().map_or(&[][..], |(_, secret)| &**secret);
     let psk = pre_shared.as_ref().map_or(&[][..], PreShared::secret);
@@ -289,19 +290,19 @@ pub(super) fn judge(config: &Config, candidate: &Candidate<'_>) -> Result<()> {
     }
 }
 
-fn sign(config: &Config, identity: &Identity, bytes: &[u8]) -> Signature {
+fn sign(config: &Config, bytes: &[u8]) -> Result<Signature> {
     config.telemetry().count(Metric::HandshakeOperations);
-    identity.sign(bytes)
+    config.sign(bytes)
 }
 
 fn verify(config: &Config, node: NodeId, bytes: &[u8], signature: &Signature) -> Result<Verifier> {
     config.telemetry().count(Metric::HandshakeOperations);
-    let verifier = Verifier::from_bytes(node.as_bytes())?;
+    let verifier = Verifier::from_bytes(config.chosen_backend(), node.as_bytes())?;
     verifier.verify(bytes, &signature.0)?;
     Ok(verifier)
 }
 
-fn agree(config: &Config, ephemeral: Ephemeral, peer: [u8; 32]) -> Result<crate::suite::hash::Secret> {
+fn agree(config: &Config, ephemeral: Box<dyn Ephemeral>, peer: [u8; 32]) -> Result<Secret> {
     config.telemetry().count(Metric::HandshakeOperations);
     ephemeral.agree(peer)
 }
@@ -336,7 +337,7 @@ impl Initiator {
             self.hello.extensions.entry(name).or_insert(value);
         }
         let bytes = self.hello.bytes();
-        self.hello.signature = self.config.identity().sign(&bytes);
+        self.hello.signature = self.config.sign(&bytes).unwrap();
         self.h1 = self.hello.hash(&bytes);
         (self.hello.write(), self)
     }

@@ -82,7 +82,11 @@ impl Stream {
         let agreed = &self.session.agreed;
         let opening = self.opening.map(|opening| opening.bytes());
         let opening = opening.as_ref().map_or(&[][..], |bytes| bytes);
-        agreed.keys.stream(agreed.suite, self.direction, self.id, opening)
+        agreed.keys.stream(agreed.config.chosen_backend(), agreed.suite, self.direction, self.id, opening)
+    }
+
+    fn is_request(&self) -> bool {
+        self.id != 0 && self.direction == Direction::Initiator
     }
 
     pub(super) fn id(&self) -> u64 {

@@ -50,7 +50,8 @@ impl Opener {
         self.open_in_place(&mut record, now).map(|(opened, _)| opened)
     }
 
-    /// Returns what was under the seal with its padding, too. A record that fails is as it was.
+    /// Returns what was under the seal with its padding, too. A request's first record that fails is as it was,
+    /// since a signed error names its hash.
     pub(in crate::protocol) fn open_in_place(
         &mut self,
         record: &mut Record,
@@ -76,7 +77,11 @@ impl Opener {
         let leaf = record.signed.is_some().then(|| self.stream.leaf(nonce, record.ciphertext()));
         let epoch = next.as_ref().unwrap_or(&self.epoch);
         let (text, tag) = record.text_and_tag().ok_or(Error::Decryption)?;
-        epoch.open(&nonce.0, text, tag)?;
+        if self.counter == 0 && self.stream.is_request() {
+            epoch.open_or_leave(&nonce.0, text, tag)?;
+        } else {
+            epoch.open(&nonce.0, text, tag)?;
+        }
         let length = match self.check_opened(record, leaf) {
             Ok(length) => length,
             Err(error) => {

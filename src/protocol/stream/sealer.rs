@@ -128,13 +128,12 @@ impl Sealer {
         let session = &self.stream.session;
         session.touch(now);
         let leaf = self.must_sign().then(|| self.stream.leaf(nonce, plaintext.text()));
+        let sign = |leaf| session.agreed.config.sign(&batch::message(leaf));
+        let signature = leaf.as_ref().map(sign).transpose()?;
         let outgoing = Outgoing {
             opening: self.stream.opening.filter(|_| nonce.counter() == 0),
             nonce,
-            signed: leaf.map(|leaf| Signed {
-                signature: session.agreed.config.identity().sign(&batch::message(&leaf)),
-                index: 0,
-            }),
+            signed: signature.map(|signature| Signed { signature, index: 0 }),
             siblings: Vec::new(),
             sender: session.agreed.config.node_id(),
             buffer: plaintext,

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     config::Encoding,
     error::Code,
-    identity::Identity,
     protocol::{
         batch,
         keys::Direction,
@@ -51,7 +50,6 @@ struct Lane<'a> {
     stream: At<'a>,
     id: u64,
     sides: Sides,
-    identities: [Identity; 2],
     ends: Option<Ends>,
 }
 
@@ -61,7 +59,6 @@ impl<'a> Lane<'a> {
             stream: stream.again(),
             id: stream.at(id).number(),
             sides: Sides::new(handshake, encoding),
-            identities: ["initiator", "responder"].map(|side| sides::identity(handshake, side)),
             ends: None,
         }
     }
@@ -109,8 +106,12 @@ fn open(vector: &At<'_>, mut lanes: Vec<Lane<'_>>, encoding: Encoding) {
         let Some(Signed { signature, index }) = theirs.signed else { record.fail("is not signed") };
         let ours = batch::root(leaf, index, records::siblings(&theirs));
         root.is(&ours);
-        let identity = &lane.identities[lane.direction(&record) as usize];
-        assert!(identity.sign(&batch::message(&ours)) == signature, "{}: signature", record.path);
+        let sender = match lane.direction(&record) {
+            Direction::Initiator => &lane.sides.initiator,
+            Direction::Responder => &lane.sides.responder,
+        };
+        let again = record.ok(sender.agreed.config.sign(&batch::message(&ours)));
+        assert!(again == signature, "{}: signature", record.path);
         if let Some(given) = record.at("leaf").given() {
             given.is(&leaf);
         }

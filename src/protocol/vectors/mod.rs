@@ -16,7 +16,10 @@ use std::{convert::Infallible, env, fmt::Display, fs, io::Write as _, path::Path
 use rand_core::{TryCryptoRng, TryRng};
 use serde_json::Value;
 
-use crate::{config::Encoding, error::Error};
+use crate::{
+    config::{Backend, Encoding},
+    error::Error,
+};
 
 const ENCODINGS: [Encoding; 2] = [Encoding::Binary, Encoding::Json];
 
@@ -48,7 +51,7 @@ fn negatives_are_refused() {
 #[test]
 fn files_hold_nothing_else() {
     for (name, file) in files() {
-        let file = At { path: name, value: &file };
+        let file = At { backend: Backend::default(), path: name, value: &file };
         assert_eq!(file.at("protocol").text(), "tower-seal/1", "{}", file.path);
         file.knows(&[
             "protocol",
@@ -65,9 +68,12 @@ fn files_hold_nothing_else() {
 fn each_of(section: &str, check: impl Fn(&At<'_>)) {
     let mut checked = 0;
     for (name, file) in files() {
-        let vectors = At { path: name, value: &file }.at(section).list();
-        vectors.iter().for_each(&check);
-        checked += vectors.len();
+        for &backend in Backend::ALL {
+            let file = At { backend, path: format!("{backend:?}, {name}"), value: &file };
+            let vectors = file.at(section).list();
+            vectors.iter().for_each(&check);
+            checked += vectors.len();
+        }
     }
     assert!(checked > 0, "no file has any {section}");
 }
@@ -92,8 +98,9 @@ fn files() -> Vec<(String, Value)> {
     paths.into_iter().map(read).collect()
 }
 
-/// A place in a file, which every failure names.
+/// A place in a file, which every failure names, and the backend that is being compared.
 struct At<'a> {
+    backend: Backend,
     path: String,
     value: &'a Value,
 }
@@ -101,7 +108,7 @@ struct At<'a> {
 impl<'a> At<'a> {
     /// The field of this name, which may be absent.
     fn at(&self, field: &str) -> At<'a> {
-        At { path: format!("{}: {field}", self.path), value: &self.value[field] }
+        self.with(format!("{}: {field}", self.path), &self.value[field])
     }
 
     /// The elements of an array; of anything else, itself; nothing where there is nothing.
@@ -111,13 +118,17 @@ impl<'a> At<'a> {
         };
         let element = |(i, value): (usize, &'a Value)| {
             let name = value["name"].as_str().map(|name| format!(" {name:?}")).unwrap_or_default();
-            At { path: format!("{}[{i}]{name}", self.path), value }
+            self.with(format!("{}[{i}]{name}", self.path), value)
         };
         items.iter().enumerate().map(element).collect()
     }
 
     fn again(&self) -> At<'a> {
-        At { path: self.path.clone(), value: self.value }
+        self.with(self.path.clone(), self.value)
+    }
+
+    fn with<'b>(&self, path: String, value: &'b Value) -> At<'b> {
+        At { backend: self.backend, path, value }
     }
 
     /// Itself, unless it is left out, null, or an empty string.

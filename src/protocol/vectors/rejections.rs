@@ -37,7 +37,7 @@ fn is_written(vector: &At<'_>, request: &At<'_>, record: Record) {
     let error = vector.at("error");
     error.knows(&["type", "code", "message", "session", "stream", "node_id", "signature"]);
     let Some(subject) = Subject::of(record) else { request.fail("has no opening") };
-    let responder = sides::identity(&vector.at("handshake"), "responder");
+    let responder = sides::config(&vector.at("handshake"), "responder", "reply");
     let signed = error.at("signature").given().is_some();
     let ours = reject::write(&Error::new(code(&error), "a vector"), signed.then_some((&subject, &responder)));
     error.has_fields_of(&ours, &["type", "code", "session", "stream", "node_id", "signature"]);
@@ -52,7 +52,7 @@ fn is_believed(vector: &At<'_>, request: &At<'_>, sides: &Sides, parse: impl Fn(
         Awaiting::new(sides.initiator.clone(), id, FirstRecord::sent(&stream, record))
     };
     let says = |what: &str, waiting: &Awaiting, message: &Value, expected: bool| {
-        let code = code(&At { path: format!("{} {what}", error.path), value: message });
+        let code = code(&error.with(format!("{} {what}", error.path), message));
         match waiting.refused(message.to_string().as_bytes()) {
             Error::Refused { code: ours, signed } if ours == code && signed == expected => {}
             other => {

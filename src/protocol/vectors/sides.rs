@@ -18,7 +18,7 @@ use crate::{
         keys::{Direction, SessionKeys},
         session::Agreement,
     },
-    suite::{SuiteId, ed25519::Verifier, hash::Secret, key_agreement::Ephemeral},
+    suite::{SuiteId, ed25519::Verifier, hash::Secret},
     trust::{Candidate, PreShared, SessionId, Trust, Verdict},
 };
 
@@ -87,7 +87,7 @@ impl Sides {
         let (hello, initiator) = start(vector, encoding);
         let (hello_bytes, h1) = vector.ok(Hello::parse(&hello)).transcript();
         let (reply_bytes, th) = reply.ok(reply_transcript(reply.message().as_bytes(), &h1));
-        reply.at("signature").is(&identity(vector, "responder").sign(&reply_bytes).0);
+        reply.at("signature").is(&reply.ok(config(vector, "responder", "reply").sign(&reply_bytes)).0);
 
         let initiator = reply.ok(initiator.finish(reply.message().as_bytes(), now));
         let responder = accept(vector, &hello, &th, encoding, now);
@@ -179,7 +179,7 @@ fn accept(vector: &At<'_>, hello: &[u8], th: &[u8; 32], encoding: Encoding, now:
         origin: None,
         id: SessionId::from_bytes(session),
         peer,
-        verifier: vector.ok(Verifier::from_bytes(peer.as_bytes())),
+        verifier: vector.ok(Verifier::from_bytes(vector.backend, peer.as_bytes())),
         suite: suite(&reply),
         signatures: policy(&reply),
         th: *th,
@@ -195,7 +195,8 @@ fn accept(vector: &At<'_>, hello: &[u8], th: &[u8; 32], encoding: Encoding, now:
 /// Accepts everybody, and knows the pre-shared secret that the side's `message` names.
 #[track_caller]
 pub(super) fn config(vector: &At<'_>, side: &str, message: &str) -> Config {
-    Config::new(identity(vector, side), Anybody(pre_shared(vector, &vector.at(message))))
+    let trust = Anybody(pre_shared(vector, &vector.at(message)));
+    Config::new(identity(vector, side), trust).backend(vector.backend)
 }
 
 #[track_caller]
@@ -214,7 +215,8 @@ fn responder_config(vector: &At<'_>, encoding: Encoding) -> Config {
 /// What X25519 gives `side` with the key in the other's `message`.
 #[track_caller]
 pub(super) fn shared(vector: &At<'_>, side: &str, message: &str) -> Secret {
-    let ephemeral = Ephemeral::generate(&mut Script::new(&[&ephemeral(vector, side)]));
+    let mut script = Script::new(&[&ephemeral(vector, side)]);
+    let ephemeral = vector.ok(vector.backend.ephemeral(&mut script));
     vector.ok(ephemeral.agree(vector.at(message).at("public_key").bytes()))
 }
 
