@@ -1,7 +1,7 @@
 //! Section 1: the points and signatures that lenient engines take.
 
 use tower_seal::{
-    Config, Identity, NodeId,
+    Identity, NodeId,
     config::Hybrid,
     error::Code,
     protocol::{Destination, Final, Initiator, Responder},
@@ -9,7 +9,7 @@ use tower_seal::{
 };
 
 use crate::support::{
-    BOTH, Pair, code,
+    BOTH, Pair, code, config,
     crooked::{self, IDENTITY, SMALL, point},
     hand::{self, Hello, Reply},
     wire::{Draft, Signed, Wire, batch},
@@ -34,8 +34,8 @@ const SMALL_X25519: [&str; 12] = [
 /// A pair whose sides take anybody.
 fn open_pair() -> Pair {
     let mut pair = Pair::new();
-    pair.server = Responder::new(Config::new(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off));
-    pair.client = Config::new(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off);
+    pair.server = Responder::new(config(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off));
+    pair.client = config(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off);
     pair
 }
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::result_large_err)]
 
-mod support;
+pub(crate) mod support;
 
 mod batches;
 mod confirmation;

@@ -1,7 +1,7 @@
 //! Sections 2.1 to 2.3: what two sides agree on, and what an initiator takes for an answer.
 
 use tower_seal::{
-    Config, Identity, NodeId, SuiteId,
+    Identity, NodeId, SuiteId,
     config::Signatures,
     error::Code,
     protocol::{Destination, Initiator, Responder},
@@ -9,7 +9,7 @@ use tower_seal::{
 };
 
 use crate::support::{
-    BOTH, Pair, SECOND, code, exported,
+    BOTH, Pair, SECOND, code, config, exported,
     hand::{self, AES, CHACHA, Hello, Reply},
 };
 
@@ -213,7 +213,7 @@ fn an_initiator_that_knows_which_node_it_wants_says_so() {
     let mut pair = Pair::new();
     let (one, other) = (pair.rng.identity().node_id(), pair.rng.identity().node_id());
     let mut audience = |trust: Pinned, audience| {
-        let config = Config::new(Identity::generate(), trust);
+        let config = config(Identity::generate(), trust);
         let to = Destination { audience, ..Destination::default() };
         let (hello, _) = Initiator::start(&config, to, &mut pair.rng).unwrap();
         Hello::read(&hello).audience
@@ -246,12 +246,12 @@ fn a_stranger_is_untrusted_on_either_side() {
 fn any_identity_takes_everybody_but_oneself() {
     let seed = [4; 32];
     let mut pair = Pair::new();
-    pair.server = Responder::new(Config::new(Identity::from_seed(&seed), AnyIdentity));
+    pair.server = Responder::new(config(Identity::from_seed(&seed), AnyIdentity));
     pair.accept(&Hello::new([1; 32], [2; 32]).message()).unwrap();
     let reflected = Hello::new(seed, [2; 32]).message();
     assert_eq!(code(pair.accept(&reflected)), Code::UntrustedPeer);
 
-    let config = Config::new(Identity::from_seed(&seed), AnyIdentity);
+    let config = config(Identity::from_seed(&seed), AnyIdentity);
     let (hello, initiator) = Initiator::start(&config, Destination::default(), &mut pair.rng).unwrap();
     let reply = Reply::new(&hello, seed, [2; 32], [3; 16]).message();
     assert_eq!(code(initiator.finish(&reply, pair.now)), Code::UntrustedPeer);
@@ -269,8 +269,8 @@ fn a_bad_signature_of_a_listed_id_is_answered_like_a_stranger_where_the_list_is_
     let mut pair = Pair::new();
     let hello = Hello { signature: Some(vec![1; 64]), ..pair.hello() };
     let listed = NodeId::from_bytes(hello.node_id[..].try_into().unwrap());
-    let pinned = Config::new(Identity::generate(), Pinned::new([listed]));
-    let anybody = Config::new(Identity::generate(), AnyIdentity);
+    let pinned = config(Identity::generate(), Pinned::new([listed]));
+    let anybody = config(Identity::generate(), AnyIdentity);
     for (config, expected) in [(pinned, Code::UntrustedPeer), (anybody, Code::InvalidSignature)] {
         pair.server = Responder::new(config);
         assert_eq!(code(pair.accept(&hello.message())), expected);

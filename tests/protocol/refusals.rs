@@ -324,6 +324,43 @@ fn a_responder_signs_its_refusal_of_a_record_that_it_could_parse() {
     }
 }
 
+/// Whatever decrypting does to the buffer in which the record came.
+#[test]
+fn a_refusal_of_a_record_that_fails_names_the_record_that_came() {
+    for (encoding, which) in BOTH.into_iter().flat_map(|encoding| [0, 1, 2].map(|which| (encoding, which))) {
+        let mut pair = Pair::encoding(encoding);
+        let session = pair.session();
+        let request = pair.request(&session, &[7; 1000], Final::Yes);
+        let mut wire = Wire::read(&request.bytes);
+        let (byte, expected) = match which {
+            0 => (wire.ciphertext.first_mut(), Code::DecryptionFailed),
+            1 => (wire.ciphertext.last_mut(), Code::DecryptionFailed),
+            _ => (
+                wire.signature.as_mut().and_then(|signed| signed.signature.last_mut()),
+                Code::InvalidSignature,
+            ),
+        };
+        *byte.unwrap() ^= 1;
+        let Err((error, Some(subject))) = pair.try_offer(&wire.encode(encoding)) else { panic!("was taken") };
+        assert_eq!(error.code(), Some(expected));
+        let message = pair.server.refuse(&error, Some(&subject));
+        let message: Value = serde_json::from_slice(&message).unwrap();
+        let refusal = Refusal {
+            code: expected.to_string(),
+            session: wire.session.to_vec(),
+            stream: wire.stream,
+            hash: sha256(&[&wire.nonce, &wire.ciphertext]).to_vec(),
+            node_id: pair.server_id().as_bytes().to_vec(),
+            seed: [0; 32],
+        };
+        let key = ed25519_dalek::VerifyingKey::from_bytes(pair.server_id().as_bytes()).unwrap();
+        let signature = const_hex::decode_to_array::<_, 64>(message["signature"].as_str().unwrap()).unwrap();
+        key.verify_strict(&refusal.bytes(), &ed25519_dalek::Signature::from_bytes(&signature)).unwrap();
+        // The genuine one is none the worse for it.
+        pair.serve(&request.bytes).unwrap();
+    }
+}
+
 #[test]
 fn the_crates_own_refusal_says_what_the_page_says() {
     let mut pair = Pair::new();

@@ -10,7 +10,7 @@ use tower_seal::{
 };
 
 use crate::support::{
-    Pair, code, exported,
+    Pair, code, config, exported,
     hand::Peer,
     open, parse,
     wire::{Wire, opening_bytes},
@@ -52,7 +52,7 @@ fn an_identity_shows_its_node_id_only() {
 
 #[test]
 fn a_config_shows_no_key() {
-    let config = tower_seal::Config::new(Identity::from_seed(SECRET), tower_seal::trust::AnyIdentity);
+    let config = config(Identity::from_seed(SECRET), tower_seal::trust::AnyIdentity);
     hides(&config, SECRET);
 }
 

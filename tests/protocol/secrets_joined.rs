@@ -1,7 +1,7 @@
 //! Section 8: ML-KEM-768 and pre-shared secrets, which join X25519.
 
 use tower_seal::{
-    Config, Identity,
+    Identity,
     config::Hybrid,
     error::Code,
     protocol::{Final, Responder},
@@ -9,7 +9,7 @@ use tower_seal::{
 };
 
 use crate::support::{
-    Pair, code, exported,
+    Pair, code, config, exported,
     hand::{Hello, Reply},
     wire::Wire,
 };
@@ -234,7 +234,7 @@ fn the_id_of_a_secret_has_16_to_64_bytes_of_hex() {
         ("1g".repeat(16), false),
     ] {
         let mut pair = Pair::new();
-        pair.server = Responder::new(Config::new(Identity::generate(), AnyIdentity));
+        pair.server = Responder::new(config(Identity::generate(), AnyIdentity));
         let hello = with_id(&mut pair, value.clone());
         let result = pair.accept(&hello.message()).map(drop).map_err(|error| error.code());
         assert_eq!(result, if good { Ok(()) } else { Err(Some(Code::Malformed)) }, "{value}");

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tower_seal::{
-    Config, Error, Identity,
+    Error, Identity,
     config::{Hybrid, Limits},
     error::Code,
     protocol::{Final, Responder, Session},
@@ -12,7 +12,7 @@ use tower_seal::{
 };
 
 use crate::support::{
-    Duplex, MILLI, Pair, SECOND, code,
+    Duplex, MILLI, Pair, SECOND, code, config,
     hand::{Hello, Peer},
     open,
 };
@@ -34,7 +34,7 @@ fn public(change: impl FnOnce(&mut Limits)) -> Pair {
     let mut pair = Pair::new();
     let mut limits = Limits::default();
     change(&mut limits);
-    let config = Config::new(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off).limits(limits);
+    let config = config(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off).limits(limits);
     pair.client_trust.add(config.node_id());
     pair.server = Responder::new(config);
     pair

@@ -16,13 +16,14 @@ use bytes::{Bytes, BytesMut};
 use rand_core::{TryCryptoRng, TryRng};
 use tower_seal::{
     Config, Error, Identity, NodeId,
-    config::{Encoding, Hybrid, Limits, Padding, Signatures},
+    config::{Backend, Encoding, Hybrid, Limits, Padding, Signatures},
     error::Code,
     protocol::{
         Awaiting, Claimed, Destination, Final, Initiator, Offered, Opened, Opener, Record, Request,
         Responder, Sealer, Session, Subject,
     },
     telemetry::Metric,
+    trust::Trust,
 };
 
 use self::{
@@ -79,6 +80,13 @@ impl TryRng for Seeded {
 }
 
 impl TryCryptoRng for Seeded {}
+
+/// A config on the backend of this run: `on_aws_lc_rs` has the same tests as `main`.
+pub(crate) fn config(identity: Identity, trust: impl Trust) -> Config {
+    let name = env!("CARGO_CRATE_NAME").strip_prefix("protocol").unwrap().replace('_', "-");
+    let backend = Backend::ALL.iter().find(|backend| name == format!("-{backend:?}"));
+    Config::new(identity, trust).backend(backend.copied().unwrap_or_default())
+}
 
 /// The code of a refusal.
 #[track_caller]
@@ -141,7 +149,7 @@ impl Pair {
         let hand_id = hand::node_id(&hand);
         let client_trust = Arc::new(Policy::listing([responder.node_id(), NodeId::from_bytes(hand_id)]));
         let server_trust = Arc::new(Policy::listing([initiator.node_id(), NodeId::from_bytes(hand_id)]));
-        let base = |identity, trust: &Arc<Policy>| Config::new(identity, trust.clone()).hybrid(Hybrid::Off);
+        let base = |identity, trust: &Arc<Policy>| config(identity, trust.clone()).hybrid(Hybrid::Off);
         Pair {
             client: client(base(initiator, &client_trust)),
             server: Responder::new(server(base(responder, &server_trust))),
