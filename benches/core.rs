@@ -1,4 +1,5 @@
-//! The core in memory: a handshake, and sealing and opening a record. `cargo bench --bench core`
+//! The core in memory: a handshake, and sealing and opening a record, by each backend that is built in.
+//! `cargo bench --bench core --features aws-lc-rs`
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -13,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rand_core::UnwrapErr;
 use tower_seal::{
     Config, Identity,
-    config::{Encoding, Hybrid, Signatures},
+    config::{Backend, Encoding, Hybrid, Signatures},
     protocol::{Destination, Final, Initiator, Opener, Record, Responder, Sealer, Session},
     trust::AnyIdentity,
 };
@@ -32,19 +33,25 @@ fn handshake(client: &Config, server: &Responder) -> (Session, Session) {
     (initiator.finish(&reply, now).unwrap(), theirs)
 }
 
+fn config(backend: Backend) -> Config {
+    Config::new(Identity::generate(), AnyIdentity).backend(backend)
+}
+
 fn handshakes(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("handshake, both sides");
-    for (name, hybrid) in [("x25519", Hybrid::Off), ("x25519 + ml-kem-768", Hybrid::Offer)] {
-        let client = Config::new(Identity::generate(), AnyIdentity).hybrid(hybrid);
-        let server = Responder::new(Config::new(Identity::generate(), AnyIdentity));
-        group.bench_function(name, |bencher| bencher.iter(|| handshake(&client, &server)));
+    for &backend in Backend::ALL {
+        let mut group = criterion.benchmark_group(format!("{backend:?}: handshake, both sides"));
+        for (name, hybrid) in [("x25519", Hybrid::Off), ("x25519 + ml-kem-768", Hybrid::Offer)] {
+            let client = config(backend).hybrid(hybrid);
+            let server = Responder::new(config(backend));
+            group.bench_function(name, |bencher| bencher.iter(|| handshake(&client, &server)));
+        }
+        group.finish();
     }
-    group.finish();
 }
 
 /// One direction of a duplex connection, past its confirmation, so that unsigned means unsigned.
-fn stream(signatures: Signatures, encoding: Encoding) -> (Sealer, Opener) {
-    let config = || Config::new(Identity::generate(), AnyIdentity).signatures(signatures).encoding(encoding);
+fn stream(backend: Backend, signatures: Signatures, encoding: Encoding) -> (Sealer, Opener) {
+    let config = || config(backend).signatures(signatures).encoding(encoding);
     let (ours, theirs) = handshake(&config(), &Responder::new(config()));
     let now = Instant::now();
     let (mut sealer, mut back) = ours.into_duplex(false, now).unwrap();
@@ -57,11 +64,17 @@ fn stream(signatures: Signatures, encoding: Encoding) -> (Sealer, Opener) {
     (sealer, opener)
 }
 
+/// Each backend, unsigned and signed.
+fn runs() -> impl Iterator<Item = (Backend, (&'static str, Signatures))> {
+    let policies = [("unsigned", Signatures::Handshake), ("signed", Signatures::Every)];
+    Backend::ALL.iter().flat_map(move |&backend| policies.map(|policy| (backend, policy)))
+}
+
 fn records(criterion: &mut Criterion) {
-    for (name, signatures) in [("unsigned", Signatures::Handshake), ("signed", Signatures::Every)] {
-        let mut group = criterion.benchmark_group(format!("copy, seal and open, {name}"));
+    for (backend, (name, signatures)) in runs() {
+        let mut group = criterion.benchmark_group(format!("{backend:?}: copy, seal and open, {name}"));
         for encoding in [Encoding::Binary, Encoding::Json] {
-            let (mut sealer, mut opener) = stream(signatures, encoding);
+            let (mut sealer, mut opener) = stream(backend, signatures, encoding);
             let now = Instant::now();
             for size in [64, 1 << 10, 64 << 10] {
                 let plaintext = vec![b'x'; size];
@@ -83,15 +96,15 @@ fn records(criterion: &mut Criterion) {
 /// A request and its response: two streams of one record each, with their keys.
 fn exchanges(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("exchange of 1 KiB each way, both sides");
-    for (name, signatures) in [("unsigned", Signatures::Handshake), ("signed", Signatures::Every)] {
-        let config = || Config::new(Identity::generate(), AnyIdentity).signatures(signatures);
+    for (backend, (name, signatures)) in runs() {
+        let config = || config(backend).signatures(signatures);
         let server = Responder::new(config());
         let (session, theirs) = handshake(&config(), &server);
         server.admit(theirs);
         let session = Arc::new(session);
         let text = [b'x'; 1024];
         let parse = |frame: &[u8]| Record::parse(frame.into(), Encoding::Binary, LIMIT).unwrap();
-        group.bench_function(name, |bencher| {
+        group.bench_function(format!("{backend:?}: {name}"), |bencher| {
             bencher.iter(|| {
                 let now = Instant::now();
                 let timeout = Duration::from_secs(60);
