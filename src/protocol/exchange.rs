@@ -18,7 +18,7 @@ use super::{
     record::{MAX_NUMBER, Opening, Plaintext, Record},
     reject::{Refusal, Subject},
     session::Session,
-    stream::{Draft, Final, FirstRecord, Opened, Opener, Sealer, Stream},
+    stream::{Draft, Final, FirstRecord, Opened, OpenedInPlace, Opener, Sealer, Stream},
 };
 use crate::{
     config::Encoding,
@@ -187,11 +187,10 @@ impl Offered {
         };
         check_deadline(&session, deadline, now)?;
         let (encoding, nonce) = (record.encoding(), record.nonce);
-        let stream = Stream::request(session.clone(), opening, now);
-        // Kept for the response's signature, since the ciphertext is decrypted in place.
-        let first = FirstRecord::received(&stream, record);
-        let mut opener = Opener::new(stream)?;
-        let (Opened { plaintext, last }, whole) = opener.open_in_place(record, now)?;
+        let mut opener = Opener::new(Stream::request(session.clone(), opening, now))?;
+        let OpenedInPlace { opened: Opened { plaintext, last }, whole, leaf } =
+            opener.open_in_place(record, now)?;
+        let first = leaf.and_then(|leaf| FirstRecord::received(opener.stream(), nonce, leaf));
         let subject = Subject::opened(Stream::request(session.clone(), opening, now), nonce, whole);
         Ok((Offered { plaintext, last, opener, opening, first, session, encoding }, subject))
     }

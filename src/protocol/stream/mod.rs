@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{
     batch::LeafContext,
     keys::{Direction, Epoch},
-    record::{Nonce, Opening, Record},
+    record::{Nonce, Opening},
     session::Session,
 };
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub(crate) use draft::{Draft, sign};
+pub(super) use opener::OpenedInPlace;
 pub use opener::{Opened, Opener};
 pub use sealer::Sealer;
 
@@ -103,7 +104,7 @@ impl Stream {
         epoch.seal(&nonce.0, text)
     }
 
-    fn leaf(&self, nonce: Nonce, ciphertext: &[u8]) -> [u8; 32] {
+    pub(super) fn leaf(&self, nonce: Nonce, ciphertext: &[u8]) -> [u8; 32] {
         let opening = self.opening.map(|opening| opening.bytes());
         LeafContext {
             th: &self.session.agreed.th,
@@ -128,13 +129,10 @@ pub(super) struct FirstRecord {
 }
 
 impl FirstRecord {
-    /// Of a responder, which decrypts in place and so needs the leaf now, if it is going to sign.
-    pub(super) fn received(stream: &Stream, record: &Record) -> Option<Self> {
+    /// Of a responder, which has no ciphertext any more, but the leaf; `None` where it is not going to sign.
+    pub(super) fn received(stream: &Stream, nonce: Nonce, leaf: [u8; 32]) -> Option<Self> {
         let every = stream.session.signatures() == Signatures::Every;
-        every.then(|| {
-            let leaf = stream.leaf(record.nonce, record.ciphertext());
-            FirstRecord::new(stream, record.nonce, Bytes::new(), Some(leaf))
-        })
+        every.then(|| FirstRecord::new(stream, nonce, Bytes::new(), Some(leaf)))
     }
 
     /// Of an initiator, whose ciphertext is [added](Self::sent) when it is written; `leaf` if it has been computed
@@ -185,7 +183,7 @@ impl FirstRecord {
 #[cfg(test)]
 impl FirstRecord {
     /// That of an initiator that sent `record`.
-    pub(super) fn of(stream: &Stream, record: &Record) -> Self {
+    pub(super) fn of(stream: &Stream, record: &super::Record) -> Self {
         FirstRecord::new(stream, record.nonce, Bytes::copy_from_slice(record.ciphertext()), None)
     }
 

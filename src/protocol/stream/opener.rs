@@ -36,6 +36,15 @@ pub struct Opened {
     pub last: Final,
 }
 
+/// What else is known of a record that has been opened.
+pub(in crate::protocol) struct OpenedInPlace {
+    pub(in crate::protocol) opened: Opened,
+    /// What was under the seal, with its padding.
+    pub(in crate::protocol) whole: Bytes,
+    /// There if it was signed.
+    pub(in crate::protocol) leaf: Option<[u8; 32]>,
+}
+
 impl Opener {
     pub(in crate::protocol) fn new(stream: Stream) -> Result<Self> {
         Ok(Opener { epoch: stream.first_epoch()?, stream, number: 0, counter: 0, finished: false })
@@ -46,16 +55,15 @@ impl Opener {
     /// Errors, in the order of the checks (section 5): `malformed`, `unknown_session`, `replayed`,
     /// `out_of_order`, `decryption_failed`, `invalid_signature`, and `malformed` for the padding.
     pub fn open(&mut self, mut record: Record, now: Instant) -> Result<Opened> {
-        self.open_in_place(&mut record, now).map(|(opened, _)| opened)
+        self.open_in_place(&mut record, now).map(|in_place| in_place.opened)
     }
 
-    /// Returns what was under the seal with its padding, too. A request's first record that fails is as it was,
-    /// since a signed error names its hash.
+    /// A request's first record that fails is as it was, since a signed error names its hash.
     pub(in crate::protocol) fn open_in_place(
         &mut self,
         record: &mut Record,
         now: Instant,
-    ) -> Result<(Opened, Bytes)> {
+    ) -> Result<OpenedInPlace> {
         if self.finished {
             return Err(Error::malformed("a record after FINAL"));
         }
@@ -105,7 +113,7 @@ impl Opener {
         session.agreed.config.telemetry().count(Metric::RecordsOpened);
         let whole = record.take_text();
         let last = if self.finished { Final::Yes } else { Final::No };
-        Ok((Opened { plaintext: whole.slice(..length), last }, whole))
+        Ok(OpenedInPlace { opened: Opened { plaintext: whole.slice(..length), last }, whole, leaf })
     }
 
     /// What is checked once the AEAD has held: sender and signature, then padding. Returns how long the
@@ -128,6 +136,10 @@ impl Opener {
         let padded = record.nonce.is_padded();
         let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
         if padded { unpadded(text) } else { Ok(text.len()) }
+    }
+
+    pub(in crate::protocol) fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// The session that it belongs to.

@@ -153,5 +153,7 @@ impl Ends {
 
 /// What the responder remembers of the request that begins with `record`.
 pub(super) fn received(sides: &Sides, opening: Opening, record: &Record) -> Option<FirstRecord> {
-    FirstRecord::received(&Stream::request(sides.responder.clone(), opening, sides.now), record)
+    let stream = Stream::request(sides.responder.clone(), opening, sides.now);
+    let leaf = stream.leaf(record.nonce, record.ciphertext());
+    FirstRecord::received(&stream, record.nonce, leaf)
 }
