@@ -130,7 +130,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     }
     let upstream = match args.upstream {
         Some(base) => {
-            let http = Http::new(args.common.ca.as_deref())?;
+            let http = Http::new(args.common.ca.as_deref(), base.is_tls())?;
             Some(seal.layer(bind.layer(Upstream { http, base, host: args.upstream_host })))
         }
         None => None,
