@@ -13,6 +13,8 @@ mod broken;
 mod carried;
 #[path = "cli/children.rs"]
 mod children;
+#[path = "cli/children_told.rs"]
+mod children_told;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/connect_failing.rs"]
@@ -27,8 +29,14 @@ mod connect_lost;
 mod connect_modern;
 #[path = "cli/connect_rmcp.rs"]
 mod connect_rmcp;
+#[path = "cli/connect_salvage.rs"]
+mod connect_salvage;
 #[path = "cli/connect_server.rs"]
 mod connect_server;
+#[path = "cli/connect_sessions.rs"]
+mod connect_sessions;
+#[path = "cli/connect_tls.rs"]
+mod connect_tls;
 #[path = "cli/connect_websocket.rs"]
 mod connect_websocket;
 #[path = "cli/daemons.rs"]
@@ -51,6 +59,8 @@ mod stdio;
 mod support;
 #[path = "cli/transcripts.rs"]
 mod transcripts;
+#[path = "cli/unread.rs"]
+mod unread;
 #[path = "cli/wrapped.rs"]
 mod wrapped;
 

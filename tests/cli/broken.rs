@@ -12,7 +12,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::support::{Home, LONG, Upstream, client, get, problem, told};
+use crate::{
+    connect_hand::{Connect, call},
+    support::{Home, LONG, Upstream, client, get, problem, told},
+};
 
 const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}"#;
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
@@ -94,7 +97,7 @@ async fn what_may_have_been_served_is_told_from_what_cannot_have_been() {
     assert!(message.ends_with("Look whether it was done before you repeat it."), "{message}");
     let message = problem(&proxy.url(), "connection_lost").await;
     assert!(message.ends_with("The connection broke: try again."), "{message}");
-    assert!(proxy.logged().contains("connection closed before message completed"), "{}", proxy.logged());
+    proxy.logs("connection closed before message completed").await;
     middle.breaks(false);
     assert_eq!(post(proxy.url(), CALL).await.0, 200, "the next works");
 
@@ -106,6 +109,39 @@ async fn what_may_have_been_served_is_told_from_what_cannot_have_been() {
     let (status, code, message) = post(proxy.url(), CALL).await;
     assert_eq!((status, &*code), (502, "unreachable"), "{message}");
     assert!(message.contains("refused"), "{message}");
+}
+
+#[tokio::test]
+async fn and_connect_tells_it_too() {
+    let (home, upstream) = (Home::new(), Upstream::start().await);
+    let serve = home.serve(&upstream, &["--allow-anyone"]).await;
+    let middle = Middle::before(serve.address.clone()).await;
+    let mut host = Connect::start(&home, &["--peer", &serve.node, &middle.url()]);
+    middle.breaks(true);
+    host.say(call(1, "tools/call")).await;
+    let message = host.fault(1, "unreachable").await;
+    assert!(message.ends_with("that the far side runs."), "a hello has no request in it: {message}");
+    middle.breaks(false);
+    host.say(call(1, "tools/call")).await;
+    host.fault(1, "unexpected_answer").await;
+    middle.breaks(true);
+    host.say(call(1, "tools/call")).await;
+    let message = host.fault(1, "outcome_unknown").await;
+    assert!(message.ends_with("Look whether it was done before you repeat it."), "{message}");
+    host.say(call(1, "tools/list")).await;
+    host.fault(1, "connection_lost").await;
+    assert_eq!(upstream.hits(), 1);
+    host.end().await;
+
+    // Without the seal too, also of a first request.
+    let middle = Middle::before(upstream.address.to_string()).await;
+    middle.breaks(true);
+    let mut host = Connect::start(&home, &["--plaintext", &middle.url()]);
+    for (method, code) in [("tools/call", "outcome_unknown"), ("tools/list", "connection_lost")] {
+        host.say(call(1, method)).await;
+        host.fault(1, code).await;
+    }
+    host.end().await;
 }
 
 #[tokio::test]
@@ -132,11 +168,8 @@ async fn an_upstream_that_breaks_off_may_have_done_it() {
     assert_eq!((status, &*code), (502, "upstream_lost"), "{message}");
     assert!(message.ends_with("look whether it was done before you repeat it."), "{message}");
     assert!(!message.contains(&middle.address), "{message}");
-    let logged = serve.logged();
-    assert!(
-        logged.contains("connection closed before message completed") && logged.contains(&url),
-        "{logged}"
-    );
+    let logged = serve.logs("connection closed before message completed").await;
+    assert!(logged.contains(&url), "{logged}");
 }
 
 /// What `proxy` says to the first line of a request, and its status.
@@ -183,7 +216,7 @@ async fn an_answer_that_is_too_large_is_not_the_fault_of_who_asked() {
 }
 
 /// TLS before `far`; the certificate of its own authority, in PEM.
-async fn terminated(far: String) -> (String, String) {
+pub(crate) async fn terminated(far: String) -> (String, String) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

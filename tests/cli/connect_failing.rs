@@ -62,10 +62,12 @@ async fn it_does_not_start_with_what_cannot_be() {
 async fn a_far_side_that_is_not_there_is_unreachable_until_it_is() {
     let (home, nobody) = (Home::new(), Nobody::new());
     for url in [nobody.url(), as_websocket(&nobody.url())] {
-        let mut host = Connect::start(&home, &["--first-use", &url]);
+        let mut host = Connect::start(&home, &["--first-use", &format!("{url}/mcp?token=secret")]);
         let message = fault(&mut host, "unreachable").await;
-        says(&message, &[&url, "refused", "Check the URL, and that the far side runs."]);
-        assert!(host.end().await.contains("refused"), "so does the log");
+        says(&message, &[&format!("{url}/mcp: "), "refused", "Check the URL, and that the far side runs."]);
+        let logged = host.end().await;
+        assert!(logged.contains("refused"), "so does the log: {logged}");
+        assert!(!message.contains("secret") && !logged.contains("secret"), "{message} {logged}");
     }
 
     let server = Identity::generate();
@@ -105,6 +107,24 @@ async fn plaintext_is_not_taken_by_who_seals() {
     says(&message, &[&serve.url(), "Leave --plaintext out here."]);
     host.end().await;
     assert_eq!(upstream.hits(), 0);
+
+    let serve = home.wrap(&[], &["cat"]).await;
+    let url = as_websocket(&serve.url());
+    let mut host = Connect::start(&home, &["--plaintext", &url]);
+    let message = fault(&mut host, "unsealed").await;
+    says(&message, &[&url, "no plain WebSocket", "leave --plaintext out here"]);
+    host.end().await;
+}
+
+#[tokio::test]
+async fn an_http_server_is_not_reached_by_websocket_and_that_is_said() {
+    let (home, upstream) = (Home::new(), Upstream::start().await);
+    let serve = home.serve(&upstream, &["--allow-anyone"]).await;
+    let url = as_websocket(&serve.url());
+    let mut host = Connect::start(&home, &["--peer", &serve.node, &url]);
+    let message = fault(&mut host, "unsealed").await;
+    says(&message, &[&url, "an HTTP server", "with an http:// or https:// URL."]);
+    host.end().await;
 }
 
 #[tokio::test]
@@ -162,7 +182,7 @@ async fn a_changed_key_is_refused_until_it_is_forgotten() {
     let known = home.run(&["peers", "--peers", &file, "list"]).await.done();
     assert_eq!(known, format!("{origin} {first}\n"));
     drop(line);
-    host.fault(1, "outcome_unknown").await;
+    host.fault(1, "connection_lost").await;
 
     far.becomes(Config::new(Identity::generate(), AnyIdentity));
     host.say(call(2, "ping")).await;

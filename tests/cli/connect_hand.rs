@@ -9,9 +9,9 @@ use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::{TcpListener, TcpSocket, TcpStream},
-    process::{Child, ChildStdin, ChildStdout},
+    process::{Child, ChildStdin, ChildStdout, Command},
     task::JoinHandle,
     time::timeout,
 };
@@ -24,7 +24,7 @@ use tower_seal::{
     trust::AnyIdentity,
 };
 
-use crate::support::{Home, LONG};
+use crate::support::{Home, LONG, kept};
 
 pub(crate) const INITIALIZE: &str = r#"{"jsonrpc": "2.0","id":0, "method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"hand","version":"1"}}}"#;
 pub(crate) const INITIALIZED: &str = r#"{"jsonrpc":"2.0",  "method":"notifications/initialized"}"#;
@@ -41,18 +41,13 @@ pub(crate) struct Connect {
 
 impl Connect {
     pub(crate) fn start(home: &Home, arguments: &[&str]) -> Self {
-        let mut command = home.command(&[&["connect"], arguments].concat());
+        Self::run(home.command(&[&["connect"], arguments].concat()))
+    }
+
+    pub(crate) fn run(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut stderr = child.stderr.take().unwrap();
-        let err = Arc::new(Mutex::new(Vec::new()));
-        let kept = err.clone();
-        let errs = tokio::spawn(async move {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
-                kept.lock().unwrap().extend_from_slice(&buffer[..length]);
-            }
-        });
+        let (err, errs) = kept(child.stderr.take());
         let input = child.stdin.take();
         Connect { child, input, out, err, errs }
     }
@@ -110,6 +105,12 @@ impl Connect {
 
     pub(crate) fn logged(&self) -> String {
         String::from_utf8(self.err.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Waits until it has ended with status 0, and reads nothing of what it says.
+    pub(crate) async fn ended_unread(mut self) {
+        let status = timeout(LONG, self.child.wait()).await.expect("it ends").unwrap();
+        assert_eq!(status.code(), Some(0));
     }
 
     /// Waits until it has ended with status 0 and nothing more on stdout: what it logged.
@@ -221,7 +222,11 @@ impl Line {
     }
 
     pub(crate) async fn send(&mut self, message: impl Into<String>) {
-        timeout(LONG, self.0.send(message.into().into())).await.expect("it reads").unwrap();
+        self.send_bytes(message.into()).await;
+    }
+
+    pub(crate) async fn send_bytes(&mut self, message: impl Into<Bytes>) {
+        timeout(LONG, self.0.send(message.into())).await.expect("it reads").unwrap();
     }
 
     /// The far end has ended, with words that verify, and so does this one.

@@ -129,7 +129,8 @@ async fn lost_before_it_was_introduced_the_host_begins_again_itself() {
     let mut line = far.accept().await;
     line.expect(INITIALIZE).await;
     drop(line);
-    host.fault(0, "outcome_unknown").await;
+    let message = host.fault(0, "connection_lost").await;
+    assert!(message.ends_with("Try again."), "nothing can have been done: {message}");
     let again = INITIALIZE.replace("\"id\":0", "\"id\":1");
     host.say(&again).await;
     let mut line = far.accept().await;
@@ -198,6 +199,47 @@ async fn in_the_modern_era_there_is_nothing_to_introduce() {
         let mut line = far.accept().await;
         line.expect(call(id, "tools/list")).await;
         drop(line);
-        host.fault(id, "outcome_unknown").await;
+        host.fault(id, "connection_lost").await;
+    }
+}
+
+/// What `serve` says before it breaks off.
+fn notice(text: &str) -> String {
+    let params = json!({ "level": "error", "logger": "tower-seal", "data": text });
+    json!({ "jsonrpc": "2.0", "method": "notifications/message", "params": params }).to_string()
+}
+
+#[tokio::test]
+async fn why_a_server_ended_is_in_the_answer_to_the_request() {
+    let home = Home::new();
+    let (far, mut host, mut line) = met(&home).await;
+    for (said, code, words) in [
+        (
+            "the server has ended with exit status: 3",
+            "outcome_unknown",
+            "(the server has ended with exit status: 3)",
+        ),
+        (
+            "busy: as many servers run as may; try again later",
+            "busy",
+            "as many servers run as may; try again later.",
+        ),
+        ("too_large: a message has at most 1 MiB", "too_large", "Look whether it was done"),
+    ] {
+        host.say(call(1, "tools/call")).await;
+        line.expect(call(1, "tools/call")).await;
+        line.send(notice(said)).await;
+        assert_eq!(host.line().await, notice(said));
+        drop(line);
+        let message = host.fault(1, code).await;
+        assert!(message.contains(words) && !message.contains("truncated"), "{message}");
+        host.say(call(2, "ping")).await;
+        line = far.accept().await;
+        line.expect(INITIALIZE).await;
+        line.send(WELCOME).await;
+        line.expect(INITIALIZED).await;
+        line.expect(call(2, "ping")).await;
+        line.send(result(2)).await;
+        host.line().await;
     }
 }

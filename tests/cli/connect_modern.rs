@@ -79,6 +79,41 @@ async fn fields_mirror_each_message() {
 }
 
 #[tokio::test]
+async fn a_tool_that_the_host_knew_before_is_learned_when_its_call_is_refused() {
+    let (home, mut server) = (Home::new(), Server::start().await);
+    let mut host = server.connect(&home);
+    let call = |id| message(id, "tools/call", json!({ "name": "deploy", "arguments": { "region": "eu" } }));
+    let refusal =
+        |id| json!({ "jsonrpc": "2.0", "id": id, "error": { "code": -32020, "message": "Header mismatch" } });
+    host.say(call(1)).await;
+    server.expect(call(1)).await.json(400, None, refusal(1).to_string());
+    let properties = json!({ "region": { "type": "string", "x-mcp-header": "Region" } });
+    let tool = json!({ "name": "deploy", "inputSchema": { "type": "object", "properties": properties } });
+    for (cursor, result) in
+        [(None, json!({ "tools": [], "nextCursor": "two" })), (Some("two"), json!({ "tools": [tool] }))]
+    {
+        let list = server.next().await;
+        let asked: Value = serde_json::from_str(&list.body).unwrap();
+        assert_eq!(mirrored(&list), [("mcp-method", "tools/list")]);
+        assert_eq!(
+            (asked["method"].as_str(), asked["params"]["cursor"].as_str()),
+            (Some("tools/list"), cursor)
+        );
+        let page = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result });
+        list.json(200, None, page.to_string());
+    }
+    let asked = server.expect(call(1)).await;
+    assert!(mirrored(&asked).contains(&("mcp-param-region", "eu")));
+    asked.json(200, None, result(1));
+    assert_eq!(host.line().await, result(1), "and nothing else");
+    // Once is enough.
+    host.say(call(2)).await;
+    server.expect(call(2)).await.json(400, None, refusal(2).to_string());
+    assert_eq!(host.hear().await, refusal(2));
+    host.end().await;
+}
+
+#[tokio::test]
 async fn the_end_of_its_stream_says_that_a_request_is_cancelled() {
     let (home, mut server) = (Home::new(), Server::start().await);
     let mut host = server.connect(&home);

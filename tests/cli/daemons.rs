@@ -88,7 +88,7 @@ async fn metrics_count_on_an_address_of_their_own() {
     let proxy = start(home.command(&[&own[..], &arguments].concat()), "proxy").await;
 
     for daemon in [&serve, &proxy] {
-        let metrics = metrics_url(daemon);
+        let metrics = metrics_url(daemon).await;
         let health = client().get(metrics.replace("/metrics", "/healthz")).send().await.unwrap();
         assert_eq!((health.status().as_u16(), &*health.text().await.unwrap()), (200, "ok\n"));
         let before = text(&metrics).await;
@@ -103,7 +103,7 @@ async fn metrics_count_on_an_address_of_their_own() {
     }
     assert_eq!(get(&serve.url()).await.0, 403);
     for daemon in [&serve, &proxy] {
-        let after = text(&metrics_url(daemon)).await;
+        let after = text(&metrics_url(daemon).await).await;
         assert_eq!(value(&after, "tower_seal_handshakes_total"), 1, "{after}");
         assert_eq!(value(&after, "tower_seal_sessions_live"), 1, "{after}");
         for name in ["tower_seal_records_sealed_total", "tower_seal_records_opened_total"] {
@@ -113,15 +113,15 @@ async fn metrics_count_on_an_address_of_their_own() {
         assert!(after.contains("# TYPE tower_seal_records_sealed_total counter\n"), "{after}");
     }
     let refused = "tower_seal_rejections_total{code=\"encryption_required\"}";
-    assert_eq!(value(&text(&metrics_url(&serve)).await, refused), 1);
+    assert_eq!(value(&text(&metrics_url(&serve).await).await, refused), 1);
     // They are nowhere else.
     let (status, told) = get(&(proxy.url() + "/metrics")).await;
     assert_eq!((status, told["uri"].as_str()), (200, Some("/metrics")), "the upstream's own");
 }
 
 /// As the log says, each line of which is JSON.
-fn metrics_url(daemon: &Daemon) -> String {
-    let lines = daemon.logged();
+async fn metrics_url(daemon: &Daemon) -> String {
+    let lines = daemon.logs("metrics on ").await;
     let mut urls = lines.lines().filter_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         Some(line["fields"]["message"].as_str()?.strip_prefix("metrics on ")?.to_owned())

@@ -22,7 +22,10 @@ async fn an_upstream_that_is_not_there_is_told_through_the_seal() {
         &["The server behind tower-seal cannot be reached", "operator", "check that it runs", "--upstream"],
     );
     assert!(!message.contains(&upstream_address), "where it is, is nobody's business: {message}");
-    says(&serve.logged(), &["the upstream does not answer", &url, "tcp connect error", "refused"]);
+    says(
+        &serve.logs("refused").await,
+        &["the upstream does not answer", &url, "tcp connect error", "refused"],
+    );
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn a_name_that_some_page_gave_this_machine_is_refused() {
     for host in [&*format!("localhost:{port}"), "127.0.0.1", "[::1]:1"] {
         assert_eq!(asked(&proxy, "GET", &[("host", host)]).await.0, 200, "{host}");
     }
-    assert!(proxy.logged().contains("a request was refused: The request is for rebound.example"));
+    proxy.logs("a request was refused: The request is for rebound.example").await;
 
     // As it says.
     let key = home.path("again.pem");

@@ -340,7 +340,7 @@ async fn a_command_that_cannot_be_started_is_found_before_anybody_comes() {
             out: text(output.stdout),
             err: text(output.stderr),
         };
-        ran.refused(1, words);
+        ran.refused(2, words);
     };
     refused(&["no-such-server"], &["`no-such-server` cannot be started", "PATH", "give its path"]).await;
     let missing = home.path("missing");
@@ -365,7 +365,7 @@ async fn a_command_that_cannot_be_started_later_is_told_to_the_client() {
     fs::remove_file(&script).unwrap();
     let mut late = Wrapped::connect(&serve).await;
     late.fails("cannot be started").await;
-    until("it is logged", async || serve.logged().contains(&format!("`{script}` cannot be started"))).await;
+    serve.logs(&format!("`{script}` cannot be started")).await;
     client.say(PING).await;
     client.hear().await;
 }

@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines},
     net::{TcpListener, TcpSocket},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
     sync::Notify,
     task::{JoinHandle, JoinSet},
     time::timeout,
@@ -149,15 +149,7 @@ impl Daemon {
     pub(crate) async fn start(mut command: Command, what: &str) -> Self {
         let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut stderr = child.stderr.take().unwrap();
-        let err = Arc::new(Mutex::new(Vec::new()));
-        let kept = err.clone();
-        let errs = tokio::spawn(async move {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
-                kept.lock().unwrap().extend_from_slice(&buffer[..length]);
-            }
-        });
+        let (err, errs) = kept(child.stderr.take());
         let line = timeout(LONG, out.next_line()).await.expect("a first line").unwrap();
         let Some(line) = line else {
             errs.await.unwrap();
@@ -208,6 +200,20 @@ impl Daemon {
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+/// Keeps what comes on a stderr, until it ends.
+pub(crate) fn kept(stderr: Option<ChildStderr>) -> (Arc<Mutex<Vec<u8>>>, JoinHandle<()>) {
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let kept = all.clone();
+    let task = tokio::spawn(async move {
+        let Some(mut stderr) = stderr else { return };
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = stderr.read(&mut buffer).await {
+            kept.lock().unwrap().extend_from_slice(&buffer[..length]);
+        }
+    });
+    (all, task)
 }
 
 /// A server in this process. It answers with what it was asked; `/stream` with events, the second of which

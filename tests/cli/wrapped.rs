@@ -42,6 +42,14 @@ impl Home {
     }
 }
 
+impl Daemon {
+    /// Waits until its log has these words: all of it.
+    pub(crate) async fn logs(&self, words: &str) -> String {
+        until(words, async || self.logged().contains(words)).await;
+        self.logged()
+    }
+}
+
 /// A client of a wrapped server.
 pub(crate) struct Wrapped(pub(crate) Sealed<ClientSocket>);
 
@@ -123,8 +131,7 @@ pub(crate) async fn has_ended(pid: u32) {
 
 /// A number of a daemon that was started with `--metrics` and `RUST_LOG=info`.
 pub(crate) async fn count(daemon: &Daemon, name: &str) -> u64 {
-    until("the log says where", async || daemon.logged().contains("/metrics")).await;
-    let log = daemon.logged();
+    let log = daemon.logs("/metrics").await;
     let url = log.split("metrics on ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let text = client().get(url).send().await.unwrap().text().await.unwrap();
     let line = text.lines().find(|line| line.split(' ').next() == Some(name));

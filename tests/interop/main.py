@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import children
 import client
 import conformance
 import raw
@@ -27,6 +28,19 @@ SUITES = {
     "everything layer": (stack.tapped(stack.everything), rmcp.layer, "everything", "2025-11-25"),
     "python layer 2025-11-25": (stack.tapped(stack.python), rmcp.layer, "python", "2025-11-25"),
     "python layer 2026-07-28": (stack.tapped(stack.python), rmcp.layer, "python", "2026-07-28"),
+    "everything connect rmcp": (stack.tapped(stack.everything), rmcp.program, "everything", "2025-11-25"),
+    "python connect rmcp 2025-11-25": (stack.tapped(stack.python), rmcp.program, "python", "2025-11-25"),
+    "python connect rmcp 2026-07-28": (stack.tapped(stack.python), rmcp.program, "python", "2026-07-28"),
+    "everything connect client": (stack.everything, client.program, "everything", "auto"),
+    "python connect client 2025-11-25": (stack.python, client.program, "python", "legacy"),
+    "python connect client 2026-07-28": (stack.python, client.program, "python", "auto"),
+    "everything stdio rmcp": (stack.everything_stdio, rmcp.program, "everything", "2025-11-25"),
+    "filesystem stdio rmcp": (stack.filesystem, rmcp.program, "filesystem", "2025-11-25"),
+    "memory stdio rmcp": (stack.memory, rmcp.program, "memory", "2025-11-25"),
+    "everything stdio client": (stack.everything_stdio, client.program, "everything", "auto"),
+    "filesystem stdio client": (stack.filesystem, client.program, "filesystem", "auto"),
+    "memory stdio client": (stack.memory, client.program, "memory", "auto"),
+    "everything stdio children": (stack.everything_stdio, children.use),
     "everything conformance": (stack.everything, conformance.use, False),
     "python conformance": (stack.python, conformance.use, True),
 }
@@ -69,12 +83,18 @@ def meet(way, suite):
     with stack.Processes(folder) as processes:
         found = dict(ways())[way](processes, server(processes))
         steps, checks = use(found, *arguments)
+        if found.serve:
+            # One whose client has gone has 5 s to end by itself, and then SIGTERM comes.
+            stack.eventually("no child is left", lambda: not stack.children(found.serve))
+        steps |= stack.written(folder)
         if found.tap:
             read = found.tap.read()
             checks["nothing can be read in between"] = read and not any(word in read for word in raw.SECRET)
     if found.tap:
-        checks["serve and proxy end as they should"] = {processes.ended["serve"], processes.ended["proxy"]} == {0}
-    return steps, checks
+        ours = {processes.ended[name] for name in ("serve", "proxy") if name in processes.ended}
+        checks["serve and proxy end as they should"] = ours == {0}
+    here = folder.as_uri(), str(folder)  # which is another for each way
+    return {step: answer.replace(here[0], "file:///X").replace(here[1], "/X") for step, answer in steps.items()}, checks
 
 
 def judge(way, expected, steps, checks):
@@ -116,7 +136,7 @@ def main(wanted):
             wrong = [verdict for verdict in verdicts if verdict]
             right = len(verdicts) - len(wrong)
             passed, failed = passed + right, failed + len(wrong)
-            print(f"{'FAIL' if wrong else 'ok':5} {way:13} {suite:25} {right:3} of {len(verdicts):3} {took:5.1f} s")
+            print(f"{'FAIL' if wrong else 'ok':5} {way:13} {suite:31} {right:3} of {len(verdicts):3} {took:5.1f} s")
             for line in wrong[:12] + (last_words(way, suite) if wrong else []):
                 print(f"    - {line}")
             sys.stdout.flush()

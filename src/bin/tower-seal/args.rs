@@ -50,10 +50,11 @@ pub(crate) enum Command {
     /// The first line on stdout is `tower-seal serve: node <64 hex> listening on http://IP:PORT`; with COMMAND alone
     /// it ends in `ws://IP:PORT`. The upstream gets the caller's node id in the field `tower-seal-peer`, COMMAND in
     /// the variable TOWER_SEAL_PEER. What COMMAND says on stderr, and on stdout where it is no JSON-RPC message,
-    /// comes out on stderr here, line by line, each with the number of the child.
+    /// comes out on stderr here, line by line, each with the number of the child, and with control characters
+    /// escaped. Where nobody reads that fast enough, lines are lost, and the log says how many.
     ///
     /// When a client goes, the stdin of its child is closed; 5 s later comes SIGTERM, 5 s after that SIGKILL, to the
-    /// child and all that it started. When a child ends with status 0, its client's connection ends as it should;
+    /// child and all that it started, as long as that stays in its process group. When a child ends with status 0, its client's connection ends as it should;
     /// with any other, the client is told so, and the connection breaks off. SIGTERM and Ctrl-C here let streams
     /// and connections run on for 10 s; a second one ends them at once.
     Serve(Box<serve::Options>),
@@ -70,8 +71,9 @@ pub(crate) enum Command {
     /// For a host program, whose settings name it as a command. Messages go line by line from stdin to URL and from
     /// there to stdout; the log goes to stderr. Where the far side cannot be reached or trusted, requests are
     /// answered with an error that says what to do, and the next ones try again. After a loss the host's own
-    /// `initialize` is repeated to the far side, and nothing else. At the end of stdin answers that are due get
-    /// 10 s; SIGTERM and Ctrl-C end it at once.
+    /// `initialize` is repeated to the far side, and else only what cannot have been served, or does no harm. At the
+    /// end of stdin answers that are due get 10 s; SIGTERM and Ctrl-C end it without them, and at once unless one of
+    /// the two sides does not keep up, for which there are 3 s.
     Connect(Box<connect::Options>),
 
     /// Shows and edits the keys that were learned with --first-use

@@ -33,7 +33,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
 
-use crate::{BoxError, failure::Chain};
+use crate::{BoxError, failure::Chain, spell::Spell};
 
 /// Connections served at once; further ones wait in the system's queue.
 const MOST: usize = 8192;
@@ -43,8 +43,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The pause after an error of `accept`, such as that no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Errors of `accept` with less than this between them are one spell, and are logged once.
-const SPELL: Duration = Duration::from_secs(60);
 
 /// A connection among the [`MOST`]; in the extensions of its requests.
 #[derive(Clone, Debug)]
@@ -207,20 +205,6 @@ impl Drop for Underway {
     fn drop(&mut self) {
         self.0.begun.fetch_add(1, Ordering::Relaxed);
         self.0.underway.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Errors that follow each other.
-#[derive(Default)]
-struct Spell {
-    last: Option<Instant>,
-}
-
-impl Spell {
-    /// Whether an error at `now` is the first.
-    fn begins(&mut self, now: Instant) -> bool {
-        let last = self.last.replace(now);
-        last.is_none_or(|last| now.saturating_duration_since(last) > SPELL)
     }
 }
 

@@ -63,9 +63,25 @@ pub(crate) fn explain(
                  same key as this, give one of the two another with --identity FILE."
             )
         }
+        Error::Unsealed { status: 400..=499 } if far_side.starts_with("ws") => {
+            format!("{remedy} If it does, then before an HTTP server: {BY_HTTP}.")
+        }
         _ => remedy.to_owned(),
     };
     (code, format!("{far_side}: {text}. {remedy}"))
+}
+
+const BY_HTTP: &str = "that is reached with an http:// or https:// URL";
+
+/// The same where nothing is sealed, of a WebSocket that there is not.
+pub(crate) fn explain_no_websocket(status: u16, far_side: &str) -> (&'static str, String) {
+    (
+        "unsealed",
+        format!(
+            "{far_side}: there is no plain WebSocket (status {status}). If `tower-seal serve` seals there, leave \
+             --plaintext out here; if an HTTP server is behind it, {BY_HTTP}."
+        ),
+    )
 }
 
 /// The same of a request that would do harm if it were made twice, and may have been served.
@@ -80,8 +96,13 @@ pub(crate) fn explain_unknown(error: &Error, far_side: &str) -> (&'static str, S
     )
 }
 
+/// Whether the request had left, so that it may have been served.
+pub(crate) fn may_be_done(error: &Error) -> bool {
+    is_lost(error) || matches!(error, Error::TimedOut { waiting_for: "the response" })
+}
+
 /// Whether the connection broke when the request, or a part of it, had left.
-pub(crate) fn is_lost(error: &Error) -> bool {
+fn is_lost(error: &Error) -> bool {
     let broke =
         |cause: Cause<'_>| cause.downcast_ref().is_some_and(|error: &legacy::Error| !error.is_connect());
     matches!(error, Error::Transport(_))

@@ -53,7 +53,7 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
 
     // What can do no harm is sent again when the far side has lost the session, after a restart say.
     let seal = SealLayer::new(config.clone()).repeat_if(Repeatable::new().into_predicate());
-    let seal = seal.layer(Http::new(args.common.ca.as_deref())?);
+    let seal = seal.layer(Http::new(args.common.ca.as_deref(), args.url.is_tls())?);
 
     let (listener, address) = daemon::listen("--listen", args.common.listen).await?;
     let guard = Arc::new(Guard::new(args.callers, address));
@@ -76,11 +76,11 @@ struct Proxy {
 impl Proxy {
     fn failed(&self, method: &Method, error: &Error) -> Response<AnyBody> {
         tracing::warn!(url = %self.base, error = %Chain(error), "a request failed");
-        let may_be_done =
-            problem::is_lost(error) || matches!(error, Error::TimedOut { waiting_for: "the response" });
         let (code, message) = match error {
             Error::Misuse { reason } => return malformed(reason),
-            _ if may_be_done && !method.is_safe() => problem::explain_unknown(error, &self.far_side.url),
+            _ if problem::may_be_done(error) && !method.is_safe() => {
+                problem::explain_unknown(error, &self.far_side.url)
+            }
             _ => self.far_side.explain(error),
         };
         problem::respond(code, &message)

@@ -48,15 +48,15 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Trusts the system's certificate authorities, and those in the PEM file `ca`.
-    pub(crate) fn new(ca: Option<&Path>) -> Result<Self, Failure> {
+    /// See [`tls`].
+    pub(crate) fn new(ca: Option<&Path>, is_tls: bool) -> Result<Self, Failure> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_keepalive(Some(KEEPALIVE));
         let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(ca)?)
+            .with_tls_config(tls(ca, is_tls)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -68,11 +68,13 @@ impl Http {
     }
 }
 
-/// Trusts the system's certificate authorities, and those in the PEM file `ca`.
-pub(crate) fn tls(ca: Option<&Path>) -> Result<ClientConfig, Failure> {
+/// Trusts the system's certificate authorities, which are read where `is_tls` says that they are needed, and those
+/// in the PEM file `ca`.
+pub(crate) fn tls(ca: Option<&Path>, is_tls: bool) -> Result<ClientConfig, Failure> {
     let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
+    if is_tls {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
     if let Some(path) = ca {
         let unusable = |reason: &dyn std::fmt::Display| {
             let path = path.display();
@@ -149,6 +151,10 @@ impl Base {
         }
         let prefix = uri.path().trim_end_matches('/').to_owned();
         Ok(Base { uri, prefix })
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
     }
 
     /// `scheme://authority`.

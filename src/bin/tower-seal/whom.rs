@@ -57,7 +57,8 @@ enum SignaturesArg {
 }
 
 impl Whom {
-    /// This side's config, and what explains the far side's errors. `url` and `origin` are of the far side.
+    /// This side's config, and what explains the far side's errors. `url` and `origin` are of the far side, and are
+    /// shown.
     pub(crate) fn meet(
         self,
         identity: Option<PathBuf>,
@@ -92,7 +93,7 @@ impl Whom {
                 SignaturesArg::Every => Signatures::Every,
                 SignaturesArg::Handshake => Signatures::Handshake,
             });
-        Ok((config, FarSide { node, url, origin, first_use, command }))
+        Ok((config, FarSide { node, url, origin, plaintext, first_use, command }))
     }
 }
 
@@ -101,8 +102,10 @@ impl Whom {
 pub(crate) struct FarSide {
     /// This side.
     pub(crate) node: NodeId,
+    /// Without its query.
     pub(crate) url: String,
     origin: String,
+    plaintext: bool,
     first_use: Option<Arc<FirstUse>>,
     /// How a command about the file of known peers begins.
     command: String,
@@ -118,6 +121,11 @@ impl FarSide {
 
     /// What happened and what to do: a code, and a sentence.
     pub(crate) fn explain(&self, error: &Error) -> (&'static str, String) {
+        if let Error::Unsealed { status } = error
+            && self.plaintext
+        {
+            return problem::explain_no_websocket(*status, &self.url);
+        }
         let known = self.first_use.as_ref().map(|first_use| problem::Known {
             changed: first_use.explain(&self.origin, error),
             command: &self.command,

@@ -23,7 +23,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Messages that are still taken from a client that is told of an end.
 const UNREAD: usize = 64;
 
-const NO_ROOM: &str = "busy: there are as many servers as --max-children allows; try again later";
 const NO_START: &str = "the server cannot be started; its operator finds the reason in the log of tower-seal";
 const UNSAID: &str = "the server has ended, perhaps before all that it said was sent";
 
@@ -31,13 +30,12 @@ const UNSAID: &str = "the server has ended, perhaps before all that it said was 
 pub(crate) async fn carry<T: Transport>(sealed: Sealed<T>, children: &Children, tasks: &Tasks) {
     let peer = sealed.verified().map(|peer| peer.node_id());
     let (mut sender, mut receiver) = sealed.into_split();
-    let child = match children.place() {
-        None => Err(NO_ROOM),
-        Some(place) => children.start(peer, place).map_err(|error| {
+    let child = children.place(peer).and_then(|place| {
+        children.start(peer, place).map_err(|error| {
             tracing::warn!(error = %error, "`{}` cannot be started", children.program);
             NO_START
-        }),
-    };
+        })
+    });
     let mut child = match child {
         Ok(child) => child,
         Err(reason) => return complain(sender, receiver, reason).await,
@@ -62,7 +60,7 @@ pub(crate) async fn carry<T: Transport>(sealed: Sealed<T>, children: &Children, 
         };
         let stop = async {
             tokio::select! {
-                () = tasks.end().cancelled() => signs.reach(Stage::Ending),
+                () = tasks.end().cancelled() => signs.dismiss(),
                 () = signs.reached(Stage::Ended) => {}
             }
         };
@@ -71,7 +69,15 @@ pub(crate) async fn carry<T: Transport>(sealed: Sealed<T>, children: &Children, 
     // From here on there is room for another.
     drop(child);
     let reason = signs.trouble().map(str::to_owned).or_else(|| failure(&status));
-    tracing::info!(child = voice.child, reason, "ended");
+    match &reason {
+        // Whoever has it to end need not be told how it did.
+        _ if signs.is_dismissed() => tracing::info!(child = voice.child, reason, "ended"),
+        Some(reason) => tracing::warn!(child = voice.child, reason, "a server ended by itself"),
+        None if !signs.has_spoken() => {
+            tracing::warn!(child = voice.child, "a server ended by itself before it said anything");
+        }
+        None => tracing::info!(child = voice.child, "ended"),
+    }
     if signs.deaf.is_cancelled() {
         return;
     }

@@ -11,10 +11,8 @@ use super::{
     signs::{Signs, Stage},
 };
 
-/// What a child gets after its stdin was closed, and once more after SIGTERM.
+/// What a child gets after its stdin was closed, and once more after SIGTERM, as do those that it leaves behind.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What those get that the child has left behind.
-const LINGER: Duration = Duration::from_secs(2);
 
 impl Child {
     /// Waits for its end, or brings that about: once the connection is [`Stage::Ending`], step by step; when
@@ -23,9 +21,8 @@ impl Child {
         let status = self.end(signs, hurry).await;
         signs.reach(Stage::Ended);
         if self.group.ask(Ask::Please) {
-            // They may have something to say too.
             tokio::select! {
-                _ = timeout(LINGER, signs.silent.cancelled()) => {}
+                _ = timeout(PATIENCE, self.group.gone()) => {}
                 () = hurry.cancelled() => {}
             }
             self.group.ask(Ask::Now);

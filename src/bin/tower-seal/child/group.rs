@@ -2,6 +2,10 @@
 
 use tokio::process::{Child, Command};
 
+/// How often to look whether somebody is left.
+#[cfg(unix)]
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// How to ask.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ask {
@@ -17,7 +21,7 @@ pub(super) enum Ask {
 /// group, as daemons do, is not reached.
 #[derive(Debug)]
 pub(super) struct Group {
-    /// `None` once nobody is left: from then on the number may be another's.
+    /// `None` once nobody is left, or will be in a moment: from then on the number may be another's.
     #[cfg(unix)]
     id: Option<rustix::process::Pid>,
 }
@@ -53,15 +57,29 @@ impl Group {
                 Ask::Please => Signal::TERM,
                 Ask::Now => Signal::KILL,
             };
-            if self.id.is_some_and(|id| kill_process_group(id, signal).is_err()) {
+            let is_there = self.id.is_some_and(|id| kill_process_group(id, signal).is_ok());
+            if !is_there || matches!(ask, Ask::Now) {
                 self.id = None;
             }
-            self.id.is_some()
+            is_there
         }
         #[cfg(not(unix))]
         {
             let _ = ask;
             false
+        }
+    }
+
+    /// Resolves once nobody is left.
+    pub(super) async fn gone(&mut self) {
+        #[cfg(unix)]
+        while let Some(id) = self.id {
+            if rustix::process::test_kill_process_group(id).is_err() {
+                self.id = None;
+            } else {
+                // Who is not one's own child cannot be waited for.
+                tokio::time::sleep(LOOK).await;
+            }
         }
     }
 }

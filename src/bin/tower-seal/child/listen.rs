@@ -1,10 +1,15 @@
 //! From the client to the child.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::{io::AsyncWriteExt as _, process::ChildStdin, sync::mpsc, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    process::ChildStdin,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
 use tower_seal::{
     config::PORTABLE_RECORD,
     duplex::{Receiver, Transport},
@@ -15,16 +20,19 @@ use super::{
     signs::{Signs, Stage},
 };
 
-/// How long a child may leave a message unread, as long as a client may (`Limits::stall`).
-const STALL: Duration = Duration::from_secs(300);
+/// Messages, and bytes of them, that wait for a child which is busy: as long as there is room, its client is read on.
+const QUEUE: usize = 64;
+const QUEUED: usize = 4 << 20;
+/// How long a child for which no more can wait may read nothing. Meanwhile the client's pings are not answered, so
+/// this is less than it waits for that (`Limits::ping` and `Limits::pong`), and it hears the true reason.
+const STALL: Duration = Duration::from_secs(100);
 
 const LONG_MESSAGE: &str = "too_large: a message has at most 1 MiB";
-const STALLED: &str = "the server has left a message unread for 5 minutes";
+const STALLED: &str = "the server leaves its messages unread";
 
 /// Until the child has ended, or the client has nothing more to say.
 pub(super) async fn listen<T: Transport>(receiver: &mut Receiver<T>, stdin: ChildStdin, signs: &Signs) {
-    // One message waits, so that the client's pings are answered while the child leaves one unread.
-    let (queue, queued) = mpsc::channel(1);
+    let (queue, queued) = queue();
     let take = async {
         if take(receiver, queue, signs).await {
             // Whether the client is still there has to be known until the child has ended.
@@ -53,7 +61,7 @@ pub(super) async fn listen<T: Transport>(receiver: &mut Receiver<T>, stdin: Chil
 }
 
 /// False once the client has no more to say.
-async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: mpsc::Sender<Bytes>, signs: &Signs) -> bool {
+async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: Queue, signs: &Signs) -> bool {
     let mut ending = std::pin::pin!(signs.reached(Stage::Ending));
     loop {
         let message = tokio::select! {
@@ -69,7 +77,10 @@ async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: mpsc::Sender<Byte
             }
             Some(Ok(message)) => {
                 tokio::select! {
-                    _ = queue.send(message) => {}
+                    has_room = timeout(STALL, queue.push(message)) => if has_room.is_err() {
+                        signs.end_in(STALLED);
+                        return true;
+                    },
                     () = &mut ending => return true,
                 }
             }
@@ -79,20 +90,41 @@ async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: mpsc::Sender<Byte
                 return false;
             }
             None => {
-                signs.reach(Stage::Ending);
+                signs.dismiss();
                 return false;
             }
         }
     }
 }
 
-async fn feed(mut stdin: ChildStdin, mut queued: mpsc::Receiver<Bytes>, signs: &Signs) {
-    while let Some(message) = queued.recv().await {
-        match timeout(STALL, stdin.write_all(&into_line(message))).await {
-            Ok(Ok(())) => {}
+async fn feed(mut stdin: ChildStdin, mut queued: mpsc::Receiver<Queued>, signs: &Signs) {
+    while let Some((message, _room)) = queued.recv().await {
+        if stdin.write_all(&into_line(message)).await.is_err() {
             // It reads no more: it may still say something before it ends.
-            Ok(Err(_)) => return signs.reach(Stage::Ending),
-            Err(_) => return signs.end_in(STALLED),
+            return signs.reach(Stage::Ending);
         }
+    }
+}
+
+/// Messages for the child, bounded by number and by bytes.
+struct Queue {
+    messages: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
+}
+
+/// A message, and its room, which is held until it is written.
+type Queued = (Bytes, Option<OwnedSemaphorePermit>);
+
+fn queue() -> (Queue, mpsc::Receiver<Queued>) {
+    let (messages, queued) = mpsc::channel(QUEUE);
+    (Queue { messages, room: Arc::new(Semaphore::new(QUEUED)) }, queued)
+}
+
+impl Queue {
+    async fn push(&self, message: Bytes) {
+        let bytes = u32::try_from(message.len().min(QUEUED)).unwrap_or(u32::MAX);
+        // Neither is ever closed before the child has ended.
+        let room = self.room.clone().acquire_many_owned(bytes).await.ok();
+        let _ = self.messages.send((message, room)).await;
     }
 }

@@ -2,6 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, de::IgnoredAny};
+use tower_seal::error::Code;
+
+use crate::long_line::LongLine;
 
 /// What of a JSON-RPC message has to be there.
 #[derive(Deserialize)]
@@ -38,6 +41,21 @@ pub(super) fn notice(text: &str) -> Bytes {
         "params": { "level": "error", "logger": "tower-seal", "data": text },
     });
     notice.to_string().into()
+}
+
+/// What its client gets in place of an answer that no record can carry; `None` where a line is no answer.
+pub(super) fn too_long(line: &LongLine) -> Option<Bytes> {
+    let id = line.member("id").filter(|id| id.starts_with('"') || id.parse::<f64>().is_ok())?;
+    if line.member("method").is_some() {
+        return None;
+    }
+    let code = Code::TooLarge;
+    let error = serde_json::json!({
+        "code": code.http_status(),
+        "message": format!("The answer has {} bytes, and a message at most 1 MiB: ask for less at once.", line.length()),
+        "data": { "code": code.as_str() },
+    });
+    Some(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#).into())
 }
 
 #[cfg(test)]

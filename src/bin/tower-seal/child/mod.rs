@@ -19,9 +19,11 @@
 mod carry;
 mod ending;
 mod group;
+mod lines;
 mod listen;
 mod message;
 mod program;
+mod room;
 mod signs;
 mod speak;
 mod voice;
@@ -30,20 +32,15 @@ use std::{
     fmt::Write as _,
     io,
     process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use tokio::{
-    process::{ChildStderr, ChildStdin, ChildStdout},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tower_seal::NodeId;
 
 use crate::common::LogFormat;
 use group::Group;
+use room::{Place, Room};
 use voice::Voice;
 
 pub(crate) use carry::carry;
@@ -54,27 +51,25 @@ pub(crate) use program::Program;
 pub(crate) struct Children {
     program: Program,
     format: LogFormat,
-    room: Arc<Semaphore>,
-    most: usize,
+    room: Room,
     started: AtomicU64,
     refused: AtomicU64,
 }
 
 impl Children {
-    pub(crate) fn new(program: Program, most: usize, format: LogFormat) -> Self {
-        let most = most.min(Semaphore::MAX_PERMITS);
+    /// So many at once, of which so many for one node.
+    pub(crate) fn new(program: Program, (most, per_node): (usize, usize), format: LogFormat) -> Self {
         Children {
             program,
             format,
-            room: Arc::new(Semaphore::new(most)),
-            most,
+            room: Room::new(most, per_node),
             started: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn are_too_many(&self) -> bool {
-        self.room.available_permits() == 0
+        self.room.is_full()
     }
 
     /// Counts a connection for which there was no room.
@@ -82,16 +77,12 @@ impl Children {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A place among them, if there is one.
-    fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = self.room.clone().try_acquire_owned().ok();
-        if place.is_none() {
-            self.count_refused();
-        }
-        place
+    /// A place among them, or why there is none.
+    fn place(&self, peer: Option<NodeId>) -> Result<Place, &'static str> {
+        self.room.place(peer).inspect_err(|_| self.count_refused())
     }
 
-    fn start(&self, peer: Option<NodeId>, place: OwnedSemaphorePermit) -> io::Result<Child> {
+    fn start(&self, peer: Option<NodeId>, place: Place) -> io::Result<Child> {
         let mut command = self.program.command(peer);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         group::begin(&mut command);
@@ -116,10 +107,9 @@ impl Children {
 
     /// In the text format of Prometheus.
     pub(crate) fn metrics(&self) -> String {
-        let live = self.most - self.room.available_permits().min(self.most);
         let mut text = String::new();
         for (name, kind, value) in [
-            ("tower_seal_children_live", "gauge", live as u64),
+            ("tower_seal_children_live", "gauge", self.room.taken() as u64),
             ("tower_seal_children_started_total", "counter", self.started.load(Ordering::Relaxed)),
             ("tower_seal_children_refused_total", "counter", self.refused.load(Ordering::Relaxed)),
         ] {
@@ -137,7 +127,7 @@ struct Child {
     streams: Option<Streams>,
     voice: Voice,
     /// Held until its end.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 #[derive(Debug)]

@@ -26,7 +26,7 @@ impl Program {
         match program.unusable() {
             None => Ok(Some(program)),
             Some(reason) => {
-                Err(Failure::new(Exit::Failed, format!("`{program}` cannot be started: {reason}")))
+                Err(Failure::new(Exit::Usage, format!("`{program}` cannot be started: {reason}")))
             }
         }
     }

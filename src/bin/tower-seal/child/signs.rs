@@ -1,6 +1,9 @@
 //! How far a connection with its child has come, as its parts tell each other.
 
-use std::sync::OnceLock;
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,10 +25,10 @@ pub(super) struct Signs {
     stage: watch::Sender<Stage>,
     /// The client hears nothing any more.
     pub(super) deaf: CancellationToken,
-    /// The child's stdout has ended.
-    pub(super) silent: CancellationToken,
     /// The first reason why it could not end well.
     trouble: OnceLock<&'static str>,
+    dismissed: AtomicBool,
+    spoken: AtomicBool,
 }
 
 impl Signs {
@@ -33,8 +36,9 @@ impl Signs {
         Signs {
             stage: watch::Sender::new(Stage::Running),
             deaf: CancellationToken::new(),
-            silent: CancellationToken::new(),
             trouble: OnceLock::new(),
+            dismissed: AtomicBool::new(false),
+            spoken: AtomicBool::new(false),
         }
     }
 
@@ -63,6 +67,25 @@ impl Signs {
 
     pub(super) fn lose_client(&self) {
         self.deaf.cancel();
+        self.dismiss();
+    }
+
+    /// The child is needed no more: its client has gone, or this program ends.
+    pub(super) fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Relaxed);
         self.reach(Stage::Ending);
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.dismissed.load(Ordering::Relaxed)
+    }
+
+    /// The child has said something on stdout.
+    pub(super) fn spoke(&self) {
+        self.spoken.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_spoken(&self) -> bool {
+        self.spoken.load(Ordering::Relaxed)
     }
 }

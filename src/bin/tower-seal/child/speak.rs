@@ -2,20 +2,21 @@
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tokio::process::ChildStdout;
-use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, FramedRead};
+use tokio_util::codec::FramedRead;
 use tower_seal::{
-    config::PORTABLE_RECORD,
     duplex::{Sender, Transport},
     error::Result,
 };
 
 use super::{
-    message::is_message,
+    lines::{Lines, Spoken},
+    message::{is_message, too_long},
     signs::{Signs, Stage},
     voice::Voice,
 };
 
-const LONG_LINE: &str = "the server wrote a line of more than 1 MiB, which no record can carry";
+const LONG_LINE: &str =
+    "the server wrote a line of more than 1 MiB, which no record can carry, and which is no answer";
 
 /// Until stdout has ended.
 pub(super) async fn speak<T: Transport>(
@@ -24,19 +25,17 @@ pub(super) async fn speak<T: Transport>(
     signs: &Signs,
     voice: &Voice,
 ) {
-    let codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), Vec::new(), PORTABLE_RECORD);
-    let mut lines = FramedRead::new(stdout, codec);
+    let mut lines = FramedRead::new(stdout, Lines::default());
     if said(&mut lines, sender, signs, voice).await.is_err() {
         signs.lose_client();
     }
     // A child that cannot get rid of its words does not see that it is to end.
     let _ = tokio::io::copy(lines.get_mut(), &mut tokio::io::sink()).await;
-    signs.silent.cancel();
     signs.reach(Stage::Ending);
 }
 
 async fn said<T: Transport>(
-    lines: &mut FramedRead<ChildStdout, AnyDelimiterCodec>,
+    lines: &mut FramedRead<ChildStdout, Lines>,
     sender: &mut Sender<T>,
     signs: &Signs,
     voice: &Voice,
@@ -51,14 +50,33 @@ async fn said<T: Transport>(
             }
         };
         match line {
-            Some(Ok(line)) if line.trim_ascii().is_empty() => {}
-            Some(Ok(line)) if !is_message(&line) => voice.say("stdout", &line).await,
-            Some(Ok(line)) => sender.feed(line).await?,
-            Some(Err(AnyDelimiterCodecError::MaxChunkLengthExceeded)) => {
+            Some(Ok(Spoken::Line(line))) if line.trim_ascii().is_empty() => {}
+            Some(Ok(Spoken::Line(line))) => {
+                signs.spoke();
+                if is_message(&line) {
+                    sender.feed(line).await?;
+                } else {
+                    voice.say("stdout", &line);
+                }
+            }
+            Some(Ok(Spoken::Long(line))) => {
+                signs.spoke();
+                let Some(answer) = too_long(&line) else {
+                    signs.end_in(LONG_LINE);
+                    break;
+                };
+                tracing::warn!(
+                    child = voice.child,
+                    bytes = line.length(),
+                    "an answer is too long to be sent"
+                );
+                sender.feed(answer).await?;
+            }
+            Some(Ok(Spoken::Endless)) => {
                 signs.end_in(LONG_LINE);
                 break;
             }
-            Some(Err(AnyDelimiterCodecError::Io(_))) | None => break,
+            Some(Err(_)) | None => break,
         }
     }
     sender.flush().await

@@ -2,17 +2,19 @@
 //!
 //! It is not subject to `RUST_LOG`: these are the child's words, not ours.
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use std::{fmt::Write as _, str};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tower_seal::NodeId;
 use tracing_subscriber::fmt::{
     format::Writer,
     time::{FormatTime as _, SystemTime},
 };
 
-use crate::common::LogFormat;
+use crate::{common::LogFormat, stderr};
 
-/// Bytes of a line; a longer one becomes several.
-const LINE: u64 = 8 << 10;
+/// Bytes of a line. On stderr a longer one becomes several, and on stdout it is cut.
+const LINE: usize = 8 << 10;
 
 /// Who speaks.
 #[derive(Clone, Debug)]
@@ -29,23 +31,35 @@ impl Voice {
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
         loop {
-            line.clear();
-            match (&mut stream).take(LINE).read_until(b'\n', &mut line).await {
-                Ok(1..) => self.say("stderr", &line).await,
-                _ => break,
+            let room = (LINE - line.len()) as u64;
+            let is_over = !matches!((&mut stream).take(room).read_until(b'\n', &mut line).await, Ok(1..));
+            if line.ends_with(b"\n") || is_over {
+                if !line.is_empty() {
+                    self.say("stderr", &line);
+                }
+                line.clear();
+            } else {
+                // What of a character is there already goes with the rest of it.
+                let rest = line.split_off(whole(&line));
+                self.say("stderr", &line);
+                line = rest;
+            }
+            if is_over {
+                return;
             }
         }
     }
 
     /// One line, of the child's `stream`.
-    pub(super) async fn say(&self, stream: &str, line: &[u8]) {
+    pub(super) fn say(&self, stream: &str, line: &[u8]) {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let line = self.line(stream, &String::from_utf8_lossy(line));
-        // Where nobody reads it any more, it is lost.
-        let mut stderr = tokio::io::stderr();
-        let _ = stderr.write_all(line.as_bytes()).await;
-        let _ = stderr.flush().await;
+        let cut = line.get(..LINE).map_or(line, |cut| &cut[..whole(cut)]);
+        let mut text = String::from_utf8_lossy(cut).into_owned();
+        if cut.len() < line.len() {
+            let _ = write!(text, " … ({} bytes more)", line.len() - cut.len());
+        }
+        stderr::say(self.line(stream, &text));
     }
 
     fn line(&self, stream: &str, text: &str) -> String {
@@ -53,7 +67,7 @@ impl Voice {
             LogFormat::Text => {
                 let of = self.peer.map(|peer| format!(" of {}", peer.short())).unwrap_or_default();
                 let on = if stream == "stdout" { ", no message on stdout" } else { "" };
-                format!("[child {}{of}{on}] {text}\n", self.child)
+                format!("[child {}{of}{on}] {}\n", self.child, harmless(text))
             }
             // As the lines of the log are.
             LogFormat::Json => {
@@ -70,4 +84,25 @@ impl Voice {
             }
         }
     }
+}
+
+/// How many of the bytes make whole characters, where a line was cut: what is no UTF-8 at all stays.
+fn whole(line: &[u8]) -> usize {
+    match str::from_utf8(line) {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
+        _ => line.len(),
+    }
+}
+
+/// A child's words may be its caller's. On a terminal control characters could write over other lines, or do worse.
+fn harmless(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }

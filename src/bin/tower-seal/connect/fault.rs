@@ -53,13 +53,14 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// The answer to a line that cannot be read, with JSON-RPC's own codes (section 5.1).
-pub(super) fn unreadable(why: Unreadable) -> Bytes {
+/// The answer to a line that cannot be read, to `id` where that can, with JSON-RPC's own codes (section 5.1).
+pub(super) fn unreadable(why: Unreadable, id: Option<&Id>) -> Bytes {
+    let id = id.map_or("null", Id::text);
     let (code, text) = match why {
         Unreadable::Garbled => (-32700, "Parse error"),
         Unreadable::Invalid => (-32600, "Invalid Request"),
     };
-    format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"{text}"}}}}"#).into()
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{text}"}}}}"#).into()
 }
 
 /// An error of the far side as the answer to `id`, where it names another one, or none.

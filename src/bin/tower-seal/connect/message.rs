@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
+use tower_seal::mcp::Repeatable;
 
 /// A message as it came, in one line.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub(super) enum Unreadable {
 
 impl Line {
     pub(super) fn read(bytes: Bytes) -> Result<Self, Unreadable> {
+        // What is in strings that are skipped, nobody else looks at.
+        str::from_utf8(&bytes).map_err(|_| Unreadable::Garbled)?;
         let kind = if bytes.trim_ascii_start().starts_with(b"[") {
             let members: Vec<&RawValue> = serde_json::from_slice(&bytes).map_err(unreadable)?;
             if members.is_empty() {
@@ -78,6 +81,13 @@ impl Line {
 
     pub(super) fn is_initialize(&self) -> bool {
         matches!(&self.kind, Kind::Request { method, .. } if method == "initialize")
+    }
+
+    /// Whether it may be sent once more, whatever has become of it.
+    pub(super) fn is_harmless(&self) -> bool {
+        // Its method decides, as no tool is known to be harmless.
+        let body = |method: &str| serde_json::json!({ "method": method }).to_string();
+        self.method().is_some_and(|method| Repeatable::new().is_repeatable(body(method).as_bytes()))
     }
 
     /// The requests that it holds, each of which is to be answered.
@@ -116,10 +126,28 @@ impl Line {
         let cancelled: Cancelled<'_> = serde_json::from_slice(&self.bytes).ok()?;
         Id::of(cancelled.params.request_id.get())
     }
+
+    /// What `tower-seal serve` says itself, as a rule why the connection is about to end.
+    pub(super) fn notice(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Notice {
+            params: Params,
+        }
+        #[derive(Deserialize)]
+        struct Params {
+            logger: String,
+            data: String,
+        }
+        if !self.is_notification("notifications/message") {
+            return None;
+        }
+        let Notice { params } = serde_json::from_slice(&self.bytes).ok()?;
+        (params.logger == "tower-seal").then_some(params.data)
+    }
 }
 
 impl Kind {
-    fn of(object: &[u8]) -> Result<Self, Unreadable> {
+    pub(super) fn of(object: &[u8]) -> Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Head<'a> {
             #[serde(borrow)]
@@ -179,6 +207,8 @@ pub(super) struct Id {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Value {
     Integer(i64),
+    /// One of more digits.
+    Long(Box<str>),
     Float(u64),
     Text(Box<str>),
 }
@@ -190,6 +220,8 @@ impl Id {
             Value::Text(serde_json::from_str(json).ok()?)
         } else if let Ok(integer) = json.parse() {
             Value::Integer(integer)
+        } else if !json.is_empty() && json.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit()) {
+            Value::Long(json.into())
         } else if json.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
             let float: f64 = json.parse().ok()?;
             // Within these bounds a number without a fraction is exact.
@@ -265,7 +297,17 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap_err(), why, "{text}");
         }
-        assert!(Line::read(Bytes::from_static(b"{\"method\":\"\xff\"}")).is_err());
+        for text in [&b"{\"method\":\"\xff\"}"[..], b"{\"method\":\"m\",\"params\":{\"a\":\"\xff\"}}"] {
+            assert!(Line::read(Bytes::from_static(text)).is_err());
+        }
+    }
+
+    #[test]
+    fn ids_of_any_length_are_told_apart() {
+        let id = |json: &str| Id::of(json).unwrap();
+        assert_ne!(id("18446744073709551615"), id("18446744073709551614"));
+        assert_eq!(id("18446744073709551615"), id("18446744073709551615"));
+        assert_ne!(id("-9223372036854775809"), id("-9223372036854775808"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod fault;
 mod greeting;
 mod http;
 mod message;
+mod salvage;
 mod stdio;
 mod waiting;
 mod websocket;
@@ -22,18 +23,23 @@ mod websocket;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ::http::Uri;
+use bytes::Bytes;
 use clap::builder::FalseyValueParser;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tower_seal::duplex::websocket::Options as WebSocketOptions;
 
 use crate::{common::LogFormat, daemon, failure::Failure, upstream, whom::Whom};
 
 use self::http::Http;
+use fault::Fault;
 use stdio::{Gone, Host};
 use websocket::WebSocket;
 
-/// How long after the end of stdin answers may take. Then the host does not wait any longer either.
+/// How long after the end of stdin answers may take, and the host to read them. Then it does not wait any longer
+/// either.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of messages that wait to be sent.
+const HELD_BYTES: usize = 64 << 20;
 /// How long the end of a connection or session may take.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -68,27 +74,35 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     let url = args.url;
     let scheme = url.scheme_str().unwrap_or_default();
     let origin = format!("{scheme}://{}", url.authority().map_or("", |authority| authority.as_str()));
-    let (config, far_side) = args.whom.meet(args.identity, args.plaintext, url.to_string(), origin)?;
+    // A query may hold a secret, which is for nobody's log.
+    let full = url.to_string();
+    let shown = full.split('?').next().unwrap_or_default().to_owned();
+    let (config, far_side) = args.whom.meet(args.identity, args.plaintext, shown, origin)?;
     let (stop, known) = (daemon::stop_signal()?, far_side.clone());
     let mut far = if scheme.starts_with("ws") {
-        let tls = WebSocketOptions::new().tls(Arc::new(upstream::tls(args.ca.as_deref())?));
-        Far::WebSocket(Box::new(WebSocket::new(config, tls, far_side)))
+        let tls = Arc::new(upstream::tls(args.ca.as_deref(), scheme == "wss")?);
+        Far::WebSocket(Box::new(WebSocket::new(config, WebSocketOptions::new().tls(tls), full, far_side)))
     } else {
-        let http = upstream::Http::new(args.ca.as_deref())?;
+        let http = upstream::Http::new(args.ca.as_deref(), scheme == "https")?;
         Far::Http(Box::new(Http::new(config, http, url.clone(), far_side)))
     };
     let mut host = Host::start()?;
+    let ended = host.ended();
+    let overdue = async {
+        ended.cancelled().await;
+        sleep(PATIENCE).await;
+    };
     tokio::select! {
         ended = far.run(&mut host) => note(ended),
+        () = overdue => tracing::info!("stdin has ended, and answers that were due have not come, or were not read"),
         () = stop => tracing::info!("told to stop"),
     }
     let again = daemon::stop_signal()?;
-    let finish = async {
-        let _ = timeout(FAREWELL, far.finish(&host)).await;
-        host.finish().await;
-    };
+    let last = far.unanswered();
+    // Neither side has to wait for the other.
+    let finish = async { tokio::join!(timeout(FAREWELL, far.finish()), host.finish(last)) };
     tokio::select! {
-        () = finish => {}
+        _ = finish => {}
         () = again => {}
     }
     known.finish();
@@ -109,10 +123,19 @@ impl Far {
         }
     }
 
-    async fn finish(self, host: &Host) {
+    /// Answers to those who still wait.
+    fn unanswered(&mut self) -> Vec<Bytes> {
+        let waiting = match self {
+            Far::WebSocket(far) => far.waiting(),
+            Far::Http(far) => far.waiting(),
+        };
+        waiting.iter().map(|id| Fault::stopped().answer(id)).collect()
+    }
+
+    async fn finish(self) {
         match self {
-            Far::WebSocket(far) => far.finish(host).await,
-            Far::Http(far) => far.finish(host).await,
+            Far::WebSocket(far) => far.finish().await,
+            Far::Http(far) => far.finish().await,
         }
     }
 }

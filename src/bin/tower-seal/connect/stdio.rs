@@ -2,28 +2,35 @@
 
 use std::{
     io::{self, BufReader, Write as _},
-    thread,
-    time::Duration,
+    mem, thread,
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    fault,
-    message::{Line, Unreadable},
+    message::Line,
+    salvage::{salvage, too_long},
 };
-use crate::failure::{Exit, Failure};
+use crate::{
+    failure::{Exit, Failure},
+    long_line::LongLine,
+    spell::Spell,
+};
 
 /// Bytes of a line on stdin. Longer ones are skipped.
 const LONGEST: usize = 16 << 20;
-/// Messages that wait in either direction; then the sender does.
-const QUEUE: usize = 8;
-/// How long a host may take for what is left for it at the end.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Messages that wait in either direction, with 64 MiB at most; then the sender does.
+const QUEUE: usize = 4;
+/// How long a host may read nothing of what is left for it at the end.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What some put before the first line.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The host does not read any more, so nothing can be said to it.
 #[derive(Debug)]
@@ -31,20 +38,28 @@ pub(super) struct Gone;
 
 /// The program that started this one.
 pub(super) struct Host {
-    lines: mpsc::Receiver<Result<Bytes, TooLong>>,
+    lines: mpsc::Receiver<Read>,
+    ended: CancellationToken,
     out: mpsc::Sender<Bytes>,
     written: oneshot::Receiver<()>,
+    bad: Spell,
 }
 
-#[derive(Debug)]
-struct TooLong;
+/// A line, or what is kept of one that is too long.
+type Read = Result<Bytes, LongLine>;
 
 impl Host {
     /// Threads of their own, since the runtime would wait at its end for a read that it began.
     pub(super) fn start() -> Result<Self, Failure> {
         let failed = |error| Failure::new(Exit::Failed, format!("cannot start a thread ({error})"));
         let (line, lines) = mpsc::channel(QUEUE);
-        thread::Builder::new().name("stdin".to_owned()).spawn(move || read(&line)).map_err(failed)?;
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        let read = move || {
+            read(&line);
+            drop(end);
+        };
+        thread::Builder::new().name("stdin".to_owned()).spawn(read).map_err(failed)?;
         let (out, mut said) = mpsc::channel(QUEUE);
         let (done, written) = oneshot::channel();
         let write = move || {
@@ -57,7 +72,7 @@ impl Host {
             let _ = done.send(());
         };
         thread::Builder::new().name("stdout".to_owned()).spawn(write).map_err(failed)?;
-        Ok(Host { lines, out, written })
+        Ok(Host { lines, ended, out, written, bad: Spell::default() })
     }
 
     /// The next message; `None` at the end. What is none is answered here. Dropping this future loses nothing.
@@ -65,18 +80,28 @@ impl Host {
         loop {
             // Before the line is taken, since this future may be dropped while it waits.
             let room = self.out.reserve().await.map_err(|_| Gone)?;
-            let why = match self.lines.recv().await {
+            let (rest, refusal) = match self.lines.recv().await {
                 None => return Ok(None),
-                Some(Err(TooLong)) => Unreadable::Invalid,
+                Some(Err(line)) => (None, too_long(&line)),
                 Some(Ok(bytes)) if bytes.trim_ascii().is_empty() => continue,
-                Some(Ok(bytes)) => match Line::read(bytes) {
+                Some(Ok(bytes)) => match Line::read(bytes.clone()) {
                     Ok(line) => return Ok(Some(line)),
-                    Err(why) => why,
+                    Err(why) => salvage(&bytes, why),
                 },
             };
-            tracing::warn!("a line on stdin is no JSON-RPC message of at most 16 MiB, and was not sent");
-            room.send(fault::unreadable(why));
+            if self.bad.begins(Instant::now()) {
+                tracing::warn!("a line on stdin is no JSON-RPC message of at most 16 MiB, and was not sent");
+            }
+            room.send(refusal);
+            if rest.is_some() {
+                return Ok(rest);
+            }
         }
+    }
+
+    /// Cancelled when there is no more on stdin, whether that has been taken or not.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.ended.clone()
     }
 
     /// Says a message, which has one line.
@@ -84,18 +109,30 @@ impl Host {
         self.out.send(message).await.map_err(|_| Gone)
     }
 
-    /// Waits until all has been written, for a time that is bounded.
-    pub(super) async fn finish(self) {
+    /// Says the last there is to say, and waits until all has been written, as long as the host reads it.
+    pub(super) async fn finish(self, last: Vec<Bytes>) {
+        for message in last {
+            if !matches!(timeout(FAREWELL, self.say(message)).await, Ok(Ok(()))) {
+                return;
+            }
+        }
         drop(self.out);
         let _ = timeout(FAREWELL, self.written).await;
     }
 }
 
-fn read(line: &mpsc::Sender<Result<Bytes, TooLong>>) {
+fn read(line: &mpsc::Sender<Read>) {
     let mut input = BufReader::with_capacity(64 << 10, io::stdin());
+    let mut is_first = true;
     loop {
         match next_line(&mut input) {
-            Ok(Some(read)) => {
+            Ok(Some(mut read)) => {
+                if let Ok(first) = &mut read
+                    && mem::take(&mut is_first)
+                    && first.starts_with(BOM)
+                {
+                    first.advance(BOM.len());
+                }
                 if line.blocking_send(read).is_err() {
                     return;
                 }
@@ -109,8 +146,8 @@ fn read(line: &mpsc::Sender<Result<Bytes, TooLong>>) {
     }
 }
 
-fn next_line(input: &mut impl io::BufRead) -> io::Result<Option<Result<Bytes, TooLong>>> {
-    let (mut line, mut began, mut too_long) = (Vec::new(), false, false);
+fn next_line(input: &mut impl io::BufRead) -> io::Result<Option<Read>> {
+    let (mut line, mut began, mut long) = (Vec::new(), false, None);
     loop {
         let part = match input.fill_buf() {
             Ok(part) => part,
@@ -124,11 +161,14 @@ fn next_line(input: &mut impl io::BufRead) -> io::Result<Option<Result<Bytes, To
         began = true;
         let end = part.iter().position(|&byte| byte == b'\n');
         let text = &part[..end.unwrap_or(part.len())];
-        too_long |= line.len() + text.len() > LONGEST;
-        if too_long {
-            line = Vec::new();
-        } else {
-            line.extend_from_slice(text);
+        if long.is_none() && line.len() + text.len() > LONGEST {
+            let mut ends = LongLine::default();
+            ends.push(&mem::take(&mut line));
+            long = Some(ends);
+        }
+        match &mut long {
+            Some(long) => long.push(text),
+            None => line.extend_from_slice(text),
         }
         let used = end.map_or(part.len(), |end| end + 1);
         input.consume(used);
@@ -136,7 +176,7 @@ fn next_line(input: &mut impl io::BufRead) -> io::Result<Option<Result<Bytes, To
             break;
         }
     }
-    Ok(began.then(|| if too_long { Err(TooLong) } else { Ok(line.into()) }))
+    Ok(began.then(|| long.map_or_else(|| Ok(line.into()), Err)))
 }
 
 fn write(said: &mut mpsc::Receiver<Bytes>) -> io::Result<()> {

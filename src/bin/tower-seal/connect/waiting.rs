@@ -73,6 +73,11 @@ impl Asked {
         true
     }
 
+    /// The far side waits for this one no more.
+    pub(super) fn forget(&mut self, id: &Id) {
+        self.ids.remove(id);
+    }
+
     /// Whether this answers any of them: a far side that has begun anew numbers its requests anew, and is not to
     /// get an answer to another one.
     pub(super) fn answer(&mut self, line: &Line) -> bool {

@@ -3,14 +3,16 @@
 //! A connection is made when there is something to say, after a rest that grows with each failure. When one is
 //! lost, or cannot be made, all requests that wait are answered with an error; none is sent twice.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
     sync::mpsc::{self, OwnedPermit},
     task::JoinHandle,
-    time::{Instant, sleep_until},
 };
 use tower_seal::{
     Config, Error,
@@ -22,14 +24,15 @@ use tower_seal::{
 };
 
 use super::{
-    PATIENCE,
+    HELD_BYTES,
     fault::{Fault, reasons},
     greeting::Greeting,
-    message::{Kind, Line},
+    message::{Id, Kind, Line},
+    salvage::without_asks,
     stdio::{Gone, Host},
     waiting::{Asked, Waiting},
 };
-use crate::whom::FarSide;
+use crate::{spell::Spell, whom::FarSide};
 
 /// The rests between attempts; not longer, since somebody waits meanwhile.
 const RESTS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -52,14 +55,18 @@ pub(super) struct WebSocket {
     waiting: Waiting<Sent>,
     asked: Asked,
     held: VecDeque<Line>,
-    /// Set at the end of stdin.
-    until: Option<Instant>,
+    /// Stdin has.
+    is_ended: bool,
+    /// What the far side sends that is of no use.
+    bad: Spell,
 }
 
 /// Whether a request may have come to the far side.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
     Perhaps,
+    /// It may, and does no harm when it comes again.
+    Harmless,
     No,
 }
 
@@ -69,6 +76,8 @@ struct Connection {
     receiver: Receiver<ClientSocket>,
     /// The far side is being told again who the host is. Until it answers, nothing else is asked.
     is_greeting: bool,
+    /// Why it ends, in the words of `tower-seal serve`.
+    notice: Option<String>,
 }
 
 /// What happened.
@@ -80,16 +89,16 @@ enum Event {
     Dialed(Box<Dialed>),
     /// Stdin has.
     Ended,
-    /// Nobody waits any longer.
+    /// Nobody waits for anything.
     Over,
 }
 
 impl WebSocket {
-    pub(super) fn new(config: Config, options: Options, far_side: FarSide) -> Self {
+    /// Of the far side at `url`.
+    pub(super) fn new(config: Config, options: Options, url: String, far_side: FarSide) -> Self {
         let longest = if config.is_plaintext() { usize::MAX } else { PORTABLE_RECORD };
         let (dial, mut orders) = mpsc::channel(1);
         let (connected, dialed) = mpsc::channel(1);
-        let url = far_side.url.clone();
         tokio::spawn(async move {
             let dial = || websocket::connect(&url, &config, &options);
             let mut redial = Redial::new(dial).rests(RESTS.0, RESTS.1).attempts(1);
@@ -106,7 +115,8 @@ impl WebSocket {
             waiting: Waiting::new(),
             asked: Asked::default(),
             held: VecDeque::new(),
-            until: None,
+            is_ended: false,
+            bad: Spell::default(),
         }
     }
 
@@ -122,17 +132,19 @@ impl WebSocket {
                     Ok(sealed) => self.connected(sealed),
                     Err(error) => self.unreached(&error, host).await?,
                 },
-                Event::Ended => self.until = Some(Instant::now() + PATIENCE),
+                Event::Ended => self.is_ended = true,
                 Event::Over => return Ok(()),
             }
         }
     }
 
-    /// Tells those who still wait that nothing comes, and the far side that nothing follows.
-    pub(super) async fn finish(mut self, host: &Host) {
-        for (id, _) in self.waiting.drain() {
-            let _ = host.say(Fault::stopped().answer(&id)).await;
-        }
+    /// The requests that have no answer, and get none any more.
+    pub(super) fn waiting(&mut self) -> Vec<Id> {
+        self.waiting.drain().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Tells the far side that nothing follows.
+    pub(super) async fn finish(mut self) {
         if let Some(Connection { out, writer, mut receiver, .. }) = self.connection.take() {
             drop(out);
             let _ = tokio::join!(writer, async { while let Some(Ok(_)) = receiver.next().await {} });
@@ -141,11 +153,10 @@ impl WebSocket {
 
     /// Dropping this future loses nothing.
     async fn event(&mut self, host: &mut Host) -> Result<Event, Gone> {
-        let is_ended = self.until.is_some();
-        if is_ended && self.waiting.is_empty() && self.held.is_empty() {
+        if self.is_ended && self.waiting.is_empty() && self.held.is_empty() {
             return Ok(Event::Over);
         }
-        let has_room = !is_ended && self.held.len() < HELD;
+        let has_room = !self.is_ended && self.has_room();
         let next = self.next_to_send();
         let connection = self.connection.as_mut();
         let out = connection.as_ref().filter(|_| next.is_some()).map(|connection| connection.out.clone());
@@ -171,8 +182,12 @@ impl WebSocket {
                 Some(Err(error)) => Event::Lost(reasons(&error)),
                 None => Event::Lost("the far side ended it".to_owned()),
             }),
-            () = sleep_until(self.until.unwrap_or_else(Instant::now)), if is_ended => Ok(Event::Over),
         }
+    }
+
+    fn has_room(&self) -> bool {
+        let bytes = || self.held.iter().map(|line| line.bytes.len()).sum::<usize>();
+        self.held.len() < HELD && bytes() < HELD_BYTES
     }
 
     /// Where in the queue is what may be sent: while the far side is greeted, only what it asks the host itself.
@@ -188,7 +203,8 @@ impl WebSocket {
     fn send(&mut self, room: OwnedPermit<Bytes>) {
         let line = self.next_to_send().and_then(|next| self.held.remove(next));
         if let Some(line) = line {
-            self.waiting.mark(&line, &Sent::Perhaps);
+            let sent = if line.is_harmless() { Sent::Harmless } else { Sent::Perhaps };
+            self.waiting.mark(&line, &sent);
             room.send(line.bytes);
         }
     }
@@ -198,7 +214,7 @@ impl WebSocket {
         self.greeting.told(&line);
         if let Some(id) = line.cancels() {
             match self.waiting.answered(&id) {
-                Some(Sent::Perhaps) => {}
+                Some(Sent::Perhaps | Sent::Harmless) => {}
                 // It has been answered, if only with an error, or has not left yet.
                 _ => {
                     self.held.retain(|line| !line.asks().contains(&id));
@@ -206,16 +222,17 @@ impl WebSocket {
                 }
             }
         }
-        let (is_asking, is_answering) = (!line.asks().is_empty(), !line.answers().is_empty());
+        let is_asking = !line.asks().is_empty();
+        let is_wanted = line.answers().is_empty() || self.asked.answer(&line);
+        if !is_wanted && !is_asking {
+            tracing::debug!("the host answered what nobody waits for any more");
+            return Ok(());
+        }
         let refused = if line.bytes.len() > self.longest {
             Some(Fault::new("too_large", "A message over WebSocket has at most 1 MiB: send less at once."))
         } else {
             (is_asking && !self.waiting.ask(&line, &Sent::No)).then(Fault::busy)
         };
-        if is_answering && !self.asked.answer(&line) {
-            tracing::debug!("the host answered what nobody waits for any more");
-            return Ok(());
-        }
         if let Some(fault) = refused {
             tracing::warn!(reason = %fault, "a message was not sent");
             for id in line.asks() {
@@ -254,15 +271,20 @@ impl WebSocket {
         let again = self.greeting.again().filter(|_| !self.held.iter().any(Line::is_initialize));
         // The channel is new, and so has room.
         let is_greeting = again.is_some_and(|line| out.try_send(line.bytes.clone()).is_ok());
-        self.connection = Some(Connection { out, writer, receiver, is_greeting });
+        self.connection = Some(Connection { out, writer, receiver, is_greeting, notice: None });
     }
 
     /// The far side said something.
     async fn heard(&mut self, bytes: Bytes, host: &Host) -> Result<(), Gone> {
         let Ok(line) = Line::read(bytes) else {
-            tracing::warn!("the far side sent what is no JSON-RPC message; it was not passed on");
+            if self.bad.begins(Instant::now()) {
+                tracing::warn!("the far side sent what is no JSON-RPC message; it was not passed on");
+            }
             return Ok(());
         };
+        if let (Some(connection), Some(notice)) = (&mut self.connection, line.notice()) {
+            connection.notice = Some(notice);
+        }
         if let Some(connection) = self.connection.as_mut().filter(|connection| connection.is_greeting)
             && self.greeting.is_answer(&line)
         {
@@ -281,11 +303,22 @@ impl WebSocket {
             self.waiting.answered(id);
         }
         self.greeting.heard(&line);
-        if !self.asked.ask(&line) {
-            tracing::warn!("the far side asks more than the host answers; a request was not passed on");
-            return Ok(());
+        if let Some(id) = line.cancels() {
+            self.asked.forget(&id);
         }
-        host.say(line.bytes).await
+        if self.asked.ask(&line) {
+            return host.say(line.bytes).await;
+        }
+        if self.bad.begins(Instant::now()) {
+            tracing::warn!("the far side asks more than the host answers; requests are answered with `busy`");
+        }
+        if self.has_room() {
+            self.held.extend(line.asks().iter().filter_map(|id| Line::read(Fault::busy().answer(id)).ok()));
+        }
+        match without_asks(&line) {
+            Some(rest) => host.say(rest.bytes).await,
+            None => Ok(()),
+        }
     }
 
     async fn unreached(&mut self, error: &Error, host: &Host) -> Result<(), Gone> {
@@ -298,15 +331,22 @@ impl WebSocket {
 
     async fn lost(&mut self, why: &str, host: &Host) -> Result<(), Gone> {
         let url = self.far_side.url.clone();
+        let notice = self.connection.as_mut().and_then(|connection| connection.notice.take());
+        let why = notice.as_deref().unwrap_or(why);
         tracing::warn!(url, reason = why, "the connection was lost");
-        let perhaps = format!(
-            "{url}: the connection was lost before the answer came ({why}). Look whether it was done before you \
-             repeat it."
-        );
-        let not = format!("{url}: the connection was lost before this was sent ({why}). Try again.");
-        let fault = |sent| match sent {
-            Sent::Perhaps => Fault::new("outcome_unknown", perhaps.clone()),
-            Sent::No => Fault::new("unreachable", not.clone()),
+        let before = |what, remedy| format!("{url}: the connection was lost before {what} ({why}). {remedy}");
+        let fault = |sent| match (sent, why.split_once(": ")) {
+            // No server was there to serve it.
+            (_, Some(("busy", why))) => Fault::new("busy", format!("{url}: {why}.")),
+            (Sent::No, _) => Fault::new("unreachable", before("this was sent", "Try again.")),
+            (Sent::Harmless, _) => Fault::new("connection_lost", before("the answer came", "Try again.")),
+            (Sent::Perhaps, reason) => {
+                let name = reason.map_or("outcome_unknown", |(name, _)| match name {
+                    "too_large" => name,
+                    _ => "outcome_unknown",
+                });
+                Fault::new(name, before("the answer came", "Look whether it was done before you repeat it."))
+            }
         };
         self.give_up(fault, host).await
     }

@@ -84,13 +84,3 @@ async fn who_says_nothing_of_use_is_put_out_and_who_asks_is_served() {
     finish.notify_one();
     assert!(rest(honest).await.contains("the end"));
 }
-
-#[test]
-fn a_spell_of_errors_is_told_once() {
-    let (mut spell, began) = (Spell::default(), Instant::now());
-    assert!(spell.begins(began));
-    for number in 1..50 {
-        assert!(!spell.begins(began + SPELL / 2 * number));
-    }
-    assert!(spell.begins(began + SPELL * 100));
-}

@@ -64,6 +64,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NUMBER", default_value = "64", requires = "command")]
     max_children: NonZeroUsize,
 
+    /// How many of them may run for one node. With --allow-anyone this bounds nobody who means harm: keys are free
+    #[arg(long, value_name = "NUMBER", default_value = "16", requires = "command")]
+    max_children_per_node: NonZeroUsize,
+
     /// The stdio server to wrap, with its arguments: one is run for each WebSocket connection
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -126,13 +130,14 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     }
     let upstream = match args.upstream {
         Some(base) => {
-            let http = Http::new(args.common.ca.as_deref())?;
+            let http = Http::new(args.common.ca.as_deref(), base.is_tls())?;
             Some(seal.layer(bind.layer(Upstream { http, base, host: args.upstream_host })))
         }
         None => None,
     };
     let format = args.common.log;
-    let children = program.map(|program| Arc::new(Children::new(program, args.max_children.get(), format)));
+    let most = (args.max_children.get(), args.max_children_per_node.get());
+    let children = program.map(|program| Arc::new(Children::new(program, most, format)));
 
     let (listener, address) = daemon::listen("--listen", args.common.listen).await?;
     let counted = children.clone();

@@ -1,11 +1,14 @@
 //! What the tasks tell: answers, what the server says unasked, and how exchanges end.
 
+use std::time::Instant;
+
 use http::HeaderValue;
 
 use super::{Http, Place, Purpose, exchange::Event};
 use crate::connect::{
     fault::Fault,
     message::{Id, Line},
+    salvage::without_asks,
     stdio::{Gone, Host},
 };
 
@@ -15,6 +18,7 @@ impl Http {
         let unasked = self.unasked.as_ref().is_some_and(|(unasked, _)| *unasked == number);
         let Some(exchange) = self.exchanges.get(&number) else {
             return match event {
+                Event::Unheard(fault) if unasked => self.unheard(fault, host).await,
                 Event::Said(line) if unasked => self.said(number, line, host).await,
                 _ => Ok(()),
             };
@@ -31,13 +35,43 @@ impl Http {
                 self.exchanges.remove(&number);
                 self.greeted_again(&line, host).await
             }
-            Event::Said(line) => self.said(number, line, host).await,
+            Event::Said(line) => match purpose {
+                Purpose::List { page } if line.answers() == exchange.line.asks() => {
+                    self.exchanges.remove(&number);
+                    self.page(&line, page);
+                    Ok(())
+                }
+                _ => self.said(number, line, host).await,
+            },
+            Event::Unmirrored => {
+                self.unmirrored(number);
+                Ok(())
+            }
             Event::Expired => self.expired(number, host).await,
-            // The answer comes unasked.
-            Event::Accepted if self.unasked.is_some() && self.is_waited_for(number) => Ok(()),
-            Event::Accepted | Event::Done => self.ended(number, None, host).await,
+            Event::Accepted if self.unasked.is_some() && self.is_waited_for(number) => {
+                if let Some(exchange) = self.exchanges.get_mut(&number) {
+                    exchange.is_accepted = true;
+                }
+                Ok(())
+            }
+            Event::Accepted => {
+                let fault = self.unheard.clone().filter(|_| self.is_waited_for(number));
+                self.ended(number, fault, host).await
+            }
+            Event::Done | Event::Unheard(_) => self.ended(number, None, host).await,
             Event::Failed(fault) => self.ended(number, Some(fault), host).await,
         }
+    }
+
+    /// There is no stream of what the server says unasked, or not any more: what was to come there does not.
+    async fn unheard(&mut self, fault: Fault, host: &Host) -> Result<(), Gone> {
+        self.unasked = None;
+        self.unheard = Some(fault.clone());
+        let accepted = self.exchanges.iter().filter(|(_, exchange)| exchange.is_accepted);
+        for number in accepted.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.ended(number, Some(fault.clone()), host).await?;
+        }
+        Ok(())
     }
 
     fn is_waited_for(&self, number: u64) -> bool {
@@ -62,11 +96,23 @@ impl Http {
         if self.greeting.heard(&line) {
             self.session.version = self.greeting.version().and_then(|text| HeaderValue::from_str(text).ok());
         }
-        if !self.asked.ask(&line) {
-            tracing::warn!("the server asks more than the host answers; a request was not passed on");
-            return Ok(());
+        if let Some(id) = line.cancels() {
+            self.asked.forget(&id);
         }
-        host.say(line.bytes).await
+        if self.asked.ask(&line) {
+            return host.say(line.bytes).await;
+        }
+        if self.bad.begins(Instant::now()) {
+            tracing::warn!("the server asks more than the host answers; requests are answered with `busy`");
+        }
+        if self.has_room() {
+            self.controls
+                .extend(line.asks().iter().filter_map(|id| Line::read(Fault::busy().answer(id)).ok()));
+        }
+        match without_asks(&line) {
+            Some(rest) => host.say(rest.bytes).await,
+            None => Ok(()),
+        }
     }
 
     /// An exchange is over.
@@ -84,6 +130,10 @@ impl Http {
                     self.abort(number);
                 }
             }
+        }
+        if let Purpose::List { .. } = exchange.purpose {
+            self.listed();
+            return Ok(());
         }
         if exchange.purpose == Purpose::GreetAgain {
             let fault =

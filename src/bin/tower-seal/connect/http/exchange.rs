@@ -14,17 +14,26 @@ use tokio::{
 
 use super::{
     events::Events,
-    far::{Body, Far, SESSION_ID, Session, Unheard, is_event_stream, is_json},
+    far::{
+        Body, Far, LONGEST_ANSWER, LONGEST_REFUSAL, SESSION_ID, Session, Unheard, is_event_stream, is_json,
+        is_of_no_session,
+    },
+    learning::is_mismatch,
 };
-use crate::connect::{
-    fault::{Fault, readdressed},
-    message::{Id, Kind, Line},
+use crate::{
+    connect::{
+        fault::{Fault, readdressed},
+        message::{Id, Kind, Line},
+    },
+    problem,
 };
 
 /// Responses without any event after which a broken answer is given up.
 const RESUMES: u32 = 5;
 /// How long a stream may take to end by itself after the answer, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_secs(1);
+
+pub(super) const LOST_SESSION: &str = "the server has lost the session before the answer came";
 
 /// What a task tells.
 pub(super) enum Event {
@@ -33,8 +42,12 @@ pub(super) enum Event {
     Said(Line),
     /// 202: an answer, if one is due, comes on another stream.
     Accepted,
-    /// 404: the session is unknown, so the message was not served.
+    /// The session is unknown, so the message was not served.
     Expired,
+    /// The message lacks fields that mirror it, so it was not served.
+    Unmirrored,
+    /// There is no stream of what the server says unasked.
+    Unheard(Fault),
     Failed(Fault),
     /// All that was asked is answered.
     Done,
@@ -47,6 +60,10 @@ pub(super) struct Exchange {
     pub(super) events: mpsc::Sender<(u64, Event)>,
     /// What is still to be answered.
     pub(super) ids: Vec<Id>,
+    /// Whether that may be asked again, whatever becomes of it.
+    pub(super) is_harmless: bool,
+    /// Whether fields may be missing, since the tools were never listed.
+    pub(super) may_be_unmirrored: bool,
     pub(super) session: Session,
     /// Whether a broken answer can be gone on with by GET.
     pub(super) may_resume: bool,
@@ -73,11 +90,16 @@ impl Exchange {
         request: Request<Full<Bytes>>,
         rest: &mut Option<Events>,
     ) -> Result<Event, Fault> {
-        let response = self.far.send(request).await.map_err(|error| self.far.fault(&error))?;
+        let response = self.far.send(request).await.map_err(|error| {
+            if !self.is_harmless && problem::may_be_done(&error) {
+                self.far.fault_unknown(&error)
+            } else {
+                self.far.fault(&error)
+            }
+        })?;
         self.tell(Event::Began(response.headers().get(SESSION_ID).cloned())).await;
         match response.status() {
             StatusCode::ACCEPTED | StatusCode::NO_CONTENT => return Ok(Event::Accepted),
-            StatusCode::NOT_FOUND if self.session.id.is_some() => return Ok(Event::Expired),
             status if !status.is_success() => return self.refusal(response).await,
             // Some servers answer with other than 202 where nothing is asked.
             _ if self.ids.is_empty() => return Ok(Event::Done),
@@ -93,7 +115,7 @@ impl Exchange {
                 "the answer is neither JSON nor an event stream. Check that the URL is that of an MCP server.",
             ));
         }
-        let body = self.far.read(response.into_body(), false).await?;
+        let body = self.far.read(response.into_body(), LONGEST_ANSWER, self.is_harmless).await?;
         if !self.answer(body).await {
             return Err(self
                 .far
@@ -102,14 +124,29 @@ impl Exchange {
         if self.ids.is_empty() { Ok(Event::Done) } else { Err(self.unanswered("the answer is not complete")) }
     }
 
-    /// A refusal that is a JSON-RPC error is the answer.
+    /// A refusal that is a JSON-RPC error is the answer, unless it is for want of the session.
     async fn refusal(&mut self, response: Response<Body>) -> Result<Event, Fault> {
         let status = response.status();
-        let body = self.far.read(response.into_body(), true).await?;
+        let has_session = self.session.id.is_some();
+        let body = self.far.read(response.into_body(), LONGEST_REFUSAL, self.is_harmless).await;
+        let body = match body {
+            Err(_) if has_session && status == StatusCode::NOT_FOUND => return Ok(Event::Expired),
+            body => body?,
+        };
+        if has_session && is_of_no_session(status, &body) && !self.is_ours(&body) {
+            return Ok(Event::Expired);
+        }
+        if self.may_be_unmirrored && is_mismatch(&body) {
+            return Ok(Event::Unmirrored);
+        }
         if !self.ids.is_empty() && self.answer(body.clone()).await && self.ids.is_empty() {
             return Ok(Event::Done);
         }
         Err(self.far.status(status, &String::from_utf8_lossy(&body)))
+    }
+
+    fn is_ours(&self, body: &Bytes) -> bool {
+        Line::read(body.clone()).is_ok_and(|line| line.answers().iter().any(|id| self.ids.contains(id)))
     }
 
     /// Tells what is in a body. False if that is no answer.
@@ -169,9 +206,10 @@ impl Exchange {
     async fn pass_on(&mut self, data: Bytes) {
         match Line::read(data) {
             Ok(line) => self.say(line).await,
-            Err(_) => {
+            Err(_) if self.far.bad_begins() => {
                 tracing::warn!("the server sent what is no JSON-RPC message; it was not passed on");
             }
+            Err(_) => {}
         }
     }
 
@@ -190,15 +228,19 @@ impl Exchange {
                     return Ok(());
                 }
                 Err(Unheard::Now) => {}
-                Err(Unheard::Never | Unheard::Expired) => {
-                    return Err(self.unanswered("the server has lost the session before the answer came"));
+                Err(Unheard::Never) => {
+                    let what = format!(
+                        "the answer broke off ({why}), and the server does not let it be gone on with"
+                    );
+                    return Err(self.unanswered(&what));
                 }
+                Err(Unheard::Expired) => return Err(self.unanswered(LOST_SESSION)),
             }
         }
     }
 
     fn unanswered(&self, what: &str) -> Fault {
-        self.far.own("outcome_unknown", &format!("{what}. Look whether it was done before you repeat it."))
+        self.far.unanswered(what, self.is_harmless)
     }
 
     /// Tells what the server says unasked in a session, for as long as there is one.
@@ -213,7 +255,14 @@ impl Exchange {
                     }
                 }
                 Err(Unheard::Now) => {}
-                Err(Unheard::Never | Unheard::Expired) => return,
+                Err(Unheard::Never) => {
+                    let what =
+                        "the server has not answered, and has no event stream on which it still could.";
+                    return self.tell(Event::Unheard(self.far.own("unexpected_answer", what))).await;
+                }
+                Err(Unheard::Expired) => {
+                    return self.tell(Event::Unheard(self.unanswered(LOST_SESSION))).await;
+                }
             }
             sleep(events.rest().0).await;
         }

@@ -1,6 +1,9 @@
 //! Requests to the MCP endpoint, through the seal.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::{
@@ -20,6 +23,8 @@ use tower_service::Service as _;
 
 use crate::{
     connect::fault::{Fault, reasons},
+    problem,
+    spell::Spell,
     upstream,
     whom::FarSide,
 };
@@ -32,9 +37,9 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Bytes of a JSON answer, as rmcp has it.
-const LONGEST_ANSWER: usize = 16 << 20;
+pub(super) const LONGEST_ANSWER: usize = 16 << 20;
 /// Bytes of the body of a refusal.
-const LONGEST_REFUSAL: usize = 64 << 10;
+pub(super) const LONGEST_REFUSAL: usize = 64 << 10;
 
 pub(super) type Body = OpenBody<Incoming>;
 
@@ -52,6 +57,8 @@ pub(super) struct Far {
     seal: Seal<upstream::Http>,
     url: Uri,
     far_side: Arc<FarSide>,
+    /// What the server sends that is of no use.
+    bad: Arc<Mutex<Spell>>,
 }
 
 /// Why there is no event stream.
@@ -68,7 +75,7 @@ impl Far {
     pub(super) fn new(config: Config, http: upstream::Http, url: Uri, far_side: FarSide) -> Self {
         // What can do no harm is sent again when the far side has lost the session of the seal.
         let seal = SealLayer::new(config).repeat_if(Repeatable::new().into_predicate()).layer(http);
-        Far { seal, url, far_side: Arc::new(far_side) }
+        Far { seal, url, far_side: Arc::new(far_side), bad: Arc::default() }
     }
 
     fn request(
@@ -105,16 +112,25 @@ impl Far {
             request.headers_mut().insert(LAST_EVENT_ID, last);
         }
         let response = self.send(request).await.map_err(|error| {
-            tracing::debug!(url = %self.url, error = %error, "no event stream");
+            tracing::debug!(url = self.far_side.url, error = %error, "no event stream");
             Unheard::Now
         })?;
         match response.status() {
             status if status.is_success() && is(&response, &EVENT_STREAM) => Ok(response.into_body()),
             StatusCode::NOT_FOUND => Err(Unheard::Expired),
+            status @ StatusCode::BAD_REQUEST => {
+                let body = self.read(response.into_body(), LONGEST_REFUSAL, true).await.unwrap_or_default();
+                Err(if is_of_no_session(status, &body) { Unheard::Expired } else { Unheard::Never })
+            }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Err(Unheard::Now),
             status if status.is_server_error() => Err(Unheard::Now),
             _ => Err(Unheard::Never),
         }
+    }
+
+    /// Whether what is of no use is the first such thing for some time.
+    pub(super) fn bad_begins(&self) -> bool {
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).begins(Instant::now())
     }
 
     /// Ends the session, which a server may refuse.
@@ -133,14 +149,30 @@ impl Far {
 
     /// What `proxy` would say.
     pub(super) fn fault(&self, error: &Error) -> Fault {
-        tracing::warn!(url = %self.url, error = reasons(error), "a request failed");
+        tracing::warn!(url = self.far_side.url, error = reasons(error), "a request failed");
         let (name, message) = self.far_side.explain(error);
         Fault::new(name, message)
     }
 
+    /// The same of a request that may have been served.
+    pub(super) fn fault_unknown(&self, error: &Error) -> Fault {
+        tracing::warn!(url = self.far_side.url, error = reasons(error), "a request failed");
+        let (name, message) = problem::explain_unknown(error, &self.far_side.url);
+        Fault::new(name, message)
+    }
+
+    /// There is no answer to a request that the server has had.
+    pub(super) fn unanswered(&self, what: &str, is_harmless: bool) -> Fault {
+        if is_harmless {
+            self.own("connection_lost", &format!("{what}. Try again."))
+        } else {
+            self.own("outcome_unknown", &format!("{what}. Look whether it was done before you repeat it."))
+        }
+    }
+
     /// A fault of the server's own, with the code of the tool's, or the status.
     pub(super) fn own(&self, name: &str, what: &str) -> Fault {
-        Fault::new(name, format!("{}: {what}", self.url))
+        Fault::new(name, format!("{}: {what}", self.far_side.url))
     }
 
     /// A refusal that is no JSON-RPC.
@@ -162,7 +194,7 @@ impl Far {
                 "encryption_required" => " Leave --plaintext out here.",
                 _ => "",
             };
-            return Fault::new(&words.code, format!("{}: {}{remedy}", self.url, words.message));
+            return Fault::new(&words.code, format!("{}: {}{remedy}", self.far_side.url, words.message));
         }
         let remedy = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -179,16 +211,37 @@ impl Far {
         self.own("http_status", &format!("the server answered with HTTP {status}{text}. {remedy}"))
     }
 
-    /// The whole of an answer.
-    pub(super) async fn read(&self, body: Body, is_refusal: bool) -> Result<Bytes, Fault> {
-        let most = if is_refusal { LONGEST_REFUSAL } else { LONGEST_ANSWER };
+    /// The whole of an answer, of so many bytes at most.
+    pub(super) async fn read(&self, body: Body, most: usize, is_harmless: bool) -> Result<Bytes, Fault> {
         match Limited::new(body, most).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) => Err(match error.downcast::<Error>() {
-                Ok(error) => self.fault(&error),
+                Ok(error) if is_harmless => self.fault(&error),
+                Ok(error) => self.fault_unknown(&error),
                 Err(_) => self.own("too_large", &format!("the server's answer has more than {most} bytes.")),
             }),
         }
+    }
+}
+
+/// Whether an answer says that the server does not know the session: with 404, as it should, or with 400, as the
+/// reference servers do after a restart.
+pub(super) fn is_of_no_session(status: StatusCode, body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        error: Words,
+    }
+    #[derive(Deserialize)]
+    struct Words {
+        #[allow(dead_code, reason = "that it is a number makes it one of JSON-RPC")]
+        code: i64,
+        message: String,
+    }
+    let says_so = |refusal: Refusal| refusal.error.message.to_ascii_lowercase().contains("session");
+    match status {
+        StatusCode::NOT_FOUND => true,
+        StatusCode::BAD_REQUEST => serde_json::from_slice(body).is_ok_and(says_so),
+        _ => false,
     }
 }
 

@@ -21,6 +21,8 @@ const MOST_TOOLS: usize = 4096;
 /// Which arguments of which tools go into header fields, as `tools/list` says.
 #[derive(Debug, Default)]
 pub(super) struct Tools {
+    /// Whether they were, as far as that is possible.
+    pub(super) is_listed: bool,
     annotated: HashMap<String, Vec<Annotation>>,
 }
 
@@ -58,6 +60,17 @@ fn params(line: &Line) -> Option<Params<'_>> {
 pub(super) fn version(line: &Line) -> Option<String> {
     let version = params(line)?.meta?.get("io.modelcontextprotocol/protocolVersion")?.as_str()?.to_owned();
     Some(version)
+}
+
+/// A request for the tools, on the page at `cursor`, with the meta data of `call`.
+pub(super) fn list(call: &Line, number: u64, cursor: Option<&str>) -> Option<Line> {
+    let mut params = serde_json::json!({ "_meta": params(call)?.meta? });
+    if let Some(cursor) = cursor {
+        params["cursor"] = cursor.into();
+    }
+    let id = format!("tower-seal-{number}");
+    let list = serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": "tools/list", "params": params });
+    Line::read(list.to_string().into()).ok()
 }
 
 /// The fields of a message.
@@ -104,8 +117,8 @@ fn encoded(text: &str) -> Option<HeaderValue> {
 }
 
 impl Tools {
-    /// Reads an answer to `tools/list`. Of a tool that is listed again the later word counts.
-    pub(super) fn learn(&mut self, answer: &Line) {
+    /// Reads an answer to `tools/list`: where the next page is. Of a tool that is listed again the later word counts.
+    pub(super) fn learn(&mut self, answer: &Line) -> Option<String> {
         #[derive(Deserialize)]
         struct Answer {
             result: List,
@@ -113,6 +126,8 @@ impl Tools {
         #[derive(Deserialize)]
         struct List {
             tools: Vec<Tool>,
+            #[serde(rename = "nextCursor")]
+            next: Option<String>,
         }
         #[derive(Deserialize)]
         struct Tool {
@@ -120,7 +135,8 @@ impl Tools {
             #[serde(rename = "inputSchema", default)]
             schema: Value,
         }
-        let Ok(Answer { result }) = serde_json::from_slice(&answer.bytes) else { return };
+        let Answer { result } = serde_json::from_slice(&answer.bytes).ok()?;
+        self.is_listed |= result.next.is_none();
         for Tool { name, schema } in result.tools {
             self.annotated.remove(&name);
             let mut found = Vec::new();
@@ -130,6 +146,7 @@ impl Tools {
                 self.annotated.insert(name, found);
             }
         }
+        result.next
     }
 }
 

@@ -3,7 +3,7 @@
 use http::HeaderValue;
 
 use super::{Held, Http, MOST, Place, Purpose, Under, exchange::Exchange, far::Session, fields};
-use crate::connect::message::{Id, Line};
+use crate::connect::message::Line;
 
 impl Http {
     /// Starts what can start.
@@ -51,14 +51,16 @@ impl Http {
         if version >= fields::FIRST.as_bytes() {
             request.headers_mut().extend(fields::mirrored(&line, &self.tools));
         }
-        let exchange = self.exchange(session, line.asks().to_vec(), !is_modern);
+        let mut exchange = self.exchange(session, Some(&line), !is_modern);
+        exchange.may_be_unmirrored =
+            is_modern && !is_again && !self.tools.is_listed && line.method() == Some("tools/call");
         let number = exchange.number;
         let task = tokio::spawn(exchange.post(request)).abort_handle();
         self.waiting.mark(&line, &Place::Posted(number));
         if matches!(purpose, Purpose::Greet | Purpose::GreetAgain | Purpose::Greeted) {
             self.barrier = Some(number);
         }
-        let under = Under { line, purpose, is_again, is_modern, epoch: self.epoch, task };
+        let under = Under { line, purpose, is_again, is_modern, is_accepted: false, epoch: self.epoch, task };
         self.exchanges.insert(number, under);
         number
     }
@@ -68,14 +70,25 @@ impl Http {
         if self.session.id.is_none() || self.unasked.is_some() {
             return;
         }
-        let exchange = self.exchange(self.session.clone(), Vec::new(), true);
+        let exchange = self.exchange(self.session.clone(), None, true);
         let number = exchange.number;
         self.unasked = Some((number, tokio::spawn(exchange.listen()).abort_handle()));
     }
 
-    pub(super) fn exchange(&mut self, session: Session, ids: Vec<Id>, may_resume: bool) -> Exchange {
+    /// In this session.
+    pub(super) fn listen_no_more(&mut self) {
+        self.unheard = None;
+        if let Some((_, task)) = self.unasked.take() {
+            task.abort();
+        }
+    }
+
+    fn exchange(&mut self, session: Session, line: Option<&Line>, may_resume: bool) -> Exchange {
         self.last += 1;
         let (far, events) = (self.far.clone(), self.tell.clone());
-        Exchange { far, number: self.last, events, ids, session, may_resume }
+        let ids = line.map_or(&[][..], Line::asks).to_vec();
+        let is_harmless = line.is_some_and(Line::is_harmless);
+        let may_be_unmirrored = false;
+        Exchange { far, number: self.last, events, ids, is_harmless, may_be_unmirrored, session, may_resume }
     }
 }

@@ -16,27 +16,24 @@ mod exchange;
 mod far;
 mod fields;
 mod going;
+mod learning;
 mod renewal;
 
 use std::collections::{HashMap, VecDeque};
 
 use http::Uri;
-use tokio::{
-    sync::mpsc,
-    task::AbortHandle,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::mpsc, task::AbortHandle};
 use tower_seal::Config;
 
 use super::{
-    PATIENCE,
+    HELD_BYTES,
     fault::Fault,
     greeting::Greeting,
-    message::Line,
+    message::{Id, Line},
     stdio::{Gone, Host},
     waiting::{Asked, Waiting},
 };
-use crate::{upstream, whom::FarSide};
+use crate::{spell::Spell, upstream, whom::FarSide};
 
 use exchange::Event;
 use far::{Far, Session};
@@ -61,6 +58,8 @@ pub(super) struct Http {
     waiting: Waiting<Place>,
     asked: Asked,
     held: VecDeque<Held>,
+    /// Calls that wait for a list of the tools.
+    unlisted: Vec<Held>,
     /// Answers to the server, and cancellations: one at a time, and held up by no other message.
     controls: VecDeque<Line>,
     exchanges: HashMap<u64, Under>,
@@ -69,11 +68,15 @@ pub(super) struct Http {
     control: Option<u64>,
     /// The stream of what the server says unasked.
     unasked: Option<(u64, AbortHandle)>,
+    /// Why there is none in this session.
+    unheard: Option<Fault>,
     last: u64,
     tell: mpsc::Sender<(u64, Event)>,
     events: mpsc::Receiver<(u64, Event)>,
-    /// Set at the end of stdin.
-    until: Option<Instant>,
+    /// Stdin has.
+    is_ended: bool,
+    /// Requests of the server for which there is no room.
+    bad: Spell,
 }
 
 /// Where a request is.
@@ -95,6 +98,8 @@ struct Under {
     purpose: Purpose,
     is_again: bool,
     is_modern: bool,
+    /// The answer is to come on the stream of what the server says unasked.
+    is_accepted: bool,
     epoch: u64,
     task: AbortHandle,
 }
@@ -109,6 +114,10 @@ enum Purpose {
     Greeted,
     Control,
     Message,
+    /// A request of our own, for a page of the tools.
+    List {
+        page: u32,
+    },
 }
 
 enum Next {
@@ -131,15 +140,18 @@ impl Http {
             waiting: Waiting::new(),
             asked: Asked::default(),
             held: VecDeque::new(),
+            unlisted: Vec::new(),
             controls: VecDeque::new(),
             exchanges: HashMap::new(),
             barrier: None,
             control: None,
             unasked: None,
+            unheard: None,
             last: 0,
             tell,
             events,
-            until: None,
+            is_ended: false,
+            bad: Spell::default(),
         }
     }
 
@@ -150,23 +162,23 @@ impl Http {
             match self.next(host).await? {
                 Next::Told(line) => self.told(line, host).await?,
                 Next::Event(number, event) => self.event(number, event, host).await?,
-                Next::Ended => self.until = Some(Instant::now() + PATIENCE),
+                Next::Ended => self.is_ended = true,
                 Next::Over => return Ok(()),
             }
         }
     }
 
-    /// Tells those who still wait that nothing comes, and ends the session.
-    pub(super) async fn finish(mut self, host: &Host) {
+    /// The requests that have no answer, and get none any more.
+    pub(super) fn waiting(&mut self) -> Vec<Id> {
+        self.waiting.drain().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Leaves what is under way, and ends the session.
+    pub(super) async fn finish(mut self) {
         for (_, exchange) in self.exchanges.drain() {
             exchange.task.abort();
         }
-        if let Some((_, task)) = self.unasked.take() {
-            task.abort();
-        }
-        for (id, _) in self.waiting.drain() {
-            let _ = host.say(Fault::stopped().answer(&id)).await;
-        }
+        self.listen_no_more();
         if self.session.id.is_some() {
             self.far.delete(&self.session).await;
         }
@@ -174,16 +186,30 @@ impl Http {
 
     /// Dropping this future loses nothing.
     async fn next(&mut self, host: &mut Host) -> Result<Next, Gone> {
-        let is_ended = self.until.is_some();
-        if is_ended && self.waiting.is_empty() && self.held.is_empty() && self.exchanges.is_empty() {
+        if self.is_ended && self.waiting.is_empty() && self.held.is_empty() && self.exchanges.is_empty() {
             return Ok(Next::Over);
         }
-        let has_room = !is_ended && self.held.len() < HELD && self.controls.len() < HELD;
+        let has_room = !self.is_ended && self.has_room();
         tokio::select! {
             line = host.next(), if has_room => Ok(line?.map_or(Next::Ended, Next::Told)),
             Some((number, event)) = self.events.recv() => Ok(Next::Event(number, event)),
-            () = sleep_until(self.until.unwrap_or_else(Instant::now)), if is_ended => Ok(Next::Over),
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.held.len() < HELD && self.controls.len() < HELD && self.bytes_held() < HELD_BYTES
+    }
+
+    fn bytes_held(&self) -> usize {
+        let held = self.held.iter().map(|held| &held.line);
+        held.chain(&self.controls).map(|line| line.bytes.len()).sum()
+    }
+
+    /// Whether a request may be taken: those under way stay until they are answered, and cannot be waited for, as that
+    /// may take an answer of the host.
+    fn has_room_for(&self, line: &Line) -> bool {
+        let underway: usize = self.exchanges.values().map(|exchange| exchange.line.bytes.len()).sum();
+        line.asks().is_empty() || self.bytes_held() + underway + line.bytes.len() <= HELD_BYTES
     }
 
     /// The host said something.
@@ -193,20 +219,27 @@ impl Http {
             match self.waiting.answered(&id) {
                 // It has been answered, if only with an error.
                 None => {}
-                Some(Place::Held) => self.held.retain(|held| !held.line.asks().contains(&id)),
+                Some(Place::Held) => {
+                    self.held.retain(|held| !held.line.asks().contains(&id));
+                    self.unlisted.retain(|held| !held.line.asks().contains(&id));
+                }
                 Some(Place::Posted(number)) => match self.exchanges.get(&number) {
                     // The end of its stream says so.
                     Some(exchange) if exchange.is_modern => self.abort(number),
                     _ => self.controls.push_back(line),
                 },
             }
-        } else if !line.answers().is_empty() {
-            if self.asked.answer(&line) {
+            return Ok(());
+        }
+        let is_answering = !line.answers().is_empty();
+        let is_wanted = is_answering && self.asked.answer(&line);
+        if is_answering && line.asks().is_empty() {
+            if is_wanted {
                 self.controls.push_back(line);
             } else {
                 tracing::debug!("the host answered what nobody waits for any more");
             }
-        } else if self.waiting.ask(&line, &Place::Held) {
+        } else if self.has_room_for(&line) && self.waiting.ask(&line, &Place::Held) {
             self.held.push_back(Held { line, is_again: false });
         } else {
             for id in line.asks() {

@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 
-use super::{Held, Http, Place, Purpose, far::Session};
+use super::{Held, Http, Place, Purpose, exchange::LOST_SESSION, far::Session};
 use crate::connect::{
     fault::Fault,
     message::Line,
@@ -46,9 +46,7 @@ impl Http {
         self.epoch += 1;
         self.session = Session::default();
         self.controls.clear();
-        if let Some((_, task)) = self.unasked.take() {
-            task.abort();
-        }
+        self.listen_no_more();
         for cancelled in self.asked.cancel() {
             host.say(cancelled).await?;
         }
@@ -68,10 +66,6 @@ impl Http {
             self.post(line, Purpose::Greeted, true);
         }
         // Whatever has not come until now on the old session's streams cannot come any more.
-        let fault = self.far.own(
-            "outcome_unknown",
-            "the server has lost the session before the answer came. Look whether it was done before you repeat it.",
-        );
         let old: Vec<u64> = self
             .exchanges
             .iter()
@@ -79,8 +73,10 @@ impl Http {
             .map(|(number, _)| *number)
             .collect();
         for number in old {
-            let asks = self.exchanges.get(&number).map(|exchange| exchange.line.asks().to_vec());
-            self.fail(&asks.unwrap_or_default(), Place::Posted(number), &fault, host).await?;
+            if let Some(line) = self.exchanges.get(&number).map(|exchange| exchange.line.clone()) {
+                let fault = self.far.unanswered(LOST_SESSION, line.is_harmless());
+                self.fail(line.asks(), Place::Posted(number), &fault, host).await?;
+            }
             self.abort(number);
         }
         Ok(())
@@ -101,9 +97,7 @@ impl Http {
     pub(super) fn leave(&mut self) {
         self.is_lost = false;
         self.epoch += 1;
-        if let Some((_, task)) = self.unasked.take() {
-            task.abort();
-        }
+        self.listen_no_more();
         let session = std::mem::take(&mut self.session);
         if session.id.is_some() {
             let far = self.far.clone();
