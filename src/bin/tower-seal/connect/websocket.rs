@@ -42,8 +42,6 @@ type Dialed = Result<Sealed<ClientSocket>, Error>;
 
 pub(super) struct WebSocket {
     far_side: FarSide,
-    /// Bytes of a message.
-    longest: usize,
     dial: mpsc::Sender<()>,
     dialed: mpsc::Receiver<Dialed>,
     is_dialing: bool,
@@ -86,18 +84,16 @@ enum Event {
 
 impl WebSocket {
     pub(super) fn new(config: Config, options: Options, far_side: FarSide) -> Self {
-        let longest = if config.is_plaintext() { usize::MAX } else { PORTABLE_RECORD };
         let (dial, mut orders) = mpsc::channel(1);
         let (connected, dialed) = mpsc::channel(1);
         let url = far_side.url.clone();
         tokio::spawn(async move {
             let dial = || websocket::connect(&url, &config, &options);
-            let mut redial = Redial::new(dial).rests(RESTS.0, RESTS.1).attempts(1);
-            while orders.recv().await.is_some() && connected.send(redial.connect().await).await.is_ok() {}
+            let mut redial = Redial::new(dial).rests(RESTS.0, RESTS.1);
+            while orders.recv().await.is_some() && connected.send(redial.attempt().await).await.is_ok() {}
         });
         WebSocket {
             far_side,
-            longest,
             dial,
             dialed,
             is_dialing: false,
@@ -207,7 +203,7 @@ impl WebSocket {
             }
         }
         let (is_asking, is_answering) = (!line.asks().is_empty(), !line.answers().is_empty());
-        let refused = if line.bytes.len() > self.longest {
+        let refused = if line.bytes.len() > PORTABLE_RECORD {
             Some(Fault::new("too_large", "A message over WebSocket has at most 1 MiB: send less at once."))
         } else {
             (is_asking && !self.waiting.ask(&line, &Sent::No)).then(Fault::busy)
