@@ -26,49 +26,44 @@ pub(crate) async fn sign(config: &Config, draft: Draft) -> Result<Bytes> {
 
 /// The proof of a leaf, and none where there is no leaf to sign.
 ///
-/// It lets everything else that is ready have one turn, so that it can be in the same batch; a record that is
-/// alone waits for nothing.
-pub(crate) struct Signing {
-    config: Option<Config>,
-    state: State,
-}
+/// It waits in the queue from the beginning. When it is polled, it lets everything else that is ready have one turn,
+/// so that it can be in the same batch; a record that is alone waits for nothing.
+pub(crate) struct Signing(Option<Waiting>);
 
-enum State {
-    Fresh([u8; 32]),
-    Queued(Ticket),
-    /// There is nothing to sign.
-    Bare,
+struct Waiting {
+    config: Config,
+    leaf: [u8; 32],
+    /// `None` if it is signed alone.
+    ticket: Option<Ticket>,
+    others_had_a_turn: bool,
 }
 
 impl Signing {
     pub(crate) fn new(config: &Config, leaf: Option<[u8; 32]>) -> Self {
-        match leaf {
-            Some(leaf) => Signing { config: Some(config.clone()), state: State::Fresh(leaf) },
-            None => Signing { config: None, state: State::Bare },
-        }
+        Signing(leaf.map(|leaf| {
+            let most = config.bounds().signed_together;
+            let sign = |root: &[u8; 32], leaves| protocol::sign(config, root, leaves);
+            let ticket = (most > 1).then(|| config.identity().queue().join(leaf, most, sign));
+            Waiting { config: config.clone(), leaf, ticket, others_had_a_turn: false }
+        }))
     }
 }
 
 impl Future for Signing {
     type Output = Result<Option<Proof>>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Option<Proof>>> {
-        let this = self.get_mut();
-        let Some(config) = &this.config else { return Poll::Ready(Ok(None)) };
-        let queue = config.identity().queue();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(Waiting { config, leaf, ticket, others_had_a_turn }) = &mut self.0 else {
+            return Poll::Ready(Ok(None));
+        };
         let sign = |root: &[u8; 32], leaves| protocol::sign(config, root, leaves);
-        match &this.state {
-            State::Bare => Poll::Ready(Ok(None)),
-            State::Fresh(leaf) => {
-                let most = config.bounds().signed_together;
-                if most <= 1 {
-                    return Poll::Ready(sign(leaf, 1).map(|signature| Some(Proof::alone(signature))));
-                }
-                this.state = State::Queued(queue.join(*leaf, most, sign));
-                // All that it does is to wake this task when the others have had their turn.
-                pin!(yield_now()).poll(cx).map(|()| Ok(None))
-            }
-            State::Queued(ticket) => ticket.poll(queue, cx, sign).map_ok(Some),
+        let Some(ticket) = ticket else {
+            return Poll::Ready(sign(leaf, 1).map(|signature| Some(Proof::alone(signature))));
+        };
+        if !ticket.is_signed() && !std::mem::replace(others_had_a_turn, true) {
+            // All that it does is to wake this task when the others have had their turn.
+            return pin!(yield_now()).poll(cx).map(|()| Ok(None));
         }
+        ticket.poll(config.identity().queue(), cx, sign).map_ok(Some)
     }
 }

@@ -126,6 +126,11 @@ impl Drop for Ending<'_> {
 }
 
 impl Ticket {
+    /// Whether somebody has signed its batch, or given up.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.batch.0.get().is_some()
+    }
+
     /// Ready once the batch has been signed: by this call, if nobody has done so and nobody is signing.
     ///
     /// To be called when whatever else is ready has had a turn, so that it can be in the same batch.
@@ -137,13 +142,13 @@ impl Ticket {
         cx: &mut Context<'_>,
         sign: impl Fn(&[u8; 32], usize) -> Result<Signature>,
     ) -> Poll<Result<Proof>> {
-        if self.batch.0.get().is_none() {
+        if !self.is_signed() {
             let mut state = queue.state();
             if Arc::ptr_eq(&state.batch, &self.batch) && state.signing == 0 {
                 let (leaves, batch) = state.take();
                 drop(state);
                 queue.commit(leaves, &batch, &sign);
-            } else if self.batch.0.get().is_none() {
+            } else if !self.is_signed() {
                 // Whoever is signing wakes all who are here before it leaves.
                 state.waiting.push(cx.waker().clone());
                 return Poll::Pending;

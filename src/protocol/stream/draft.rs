@@ -49,6 +49,10 @@ impl Draft {
         }
     }
 
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     pub(in crate::protocol) fn nonce(&self) -> Nonce {
         self.record.nonce
     }
