@@ -20,6 +20,14 @@ pub mod telemetry;
 pub mod trust;
 
 #[cfg(any(feature = "http", feature = "rpc"))]
+mod below;
+#[cfg(any(feature = "http", feature = "rpc"))]
+mod kept;
+#[cfg(any(feature = "http", feature = "rpc"))]
+mod not_sent;
+#[cfg(any(feature = "duplex", feature = "http", feature = "rpc"))]
+mod shell;
+#[cfg(any(feature = "http", feature = "rpc"))]
 mod sweeper;
 
 #[cfg(feature = "duplex")]

@@ -50,7 +50,6 @@ mod frame;
 mod id;
 mod message;
 mod seal;
-mod session;
 mod shape;
 mod unseal;
 
@@ -59,26 +58,12 @@ pub use message::Message;
 pub use seal::{Seal, SealLayer};
 pub use unseal::{Unseal, UnsealLayer};
 
-use crate::error::Error;
+use crate::shell::{now, rng, transport};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-fn transport(error: impl Into<BoxError>) -> Error {
-    Error::Transport(std::sync::Arc::from(error.into()))
-}
 
 /// Writes down in its span whom a message is with.
 fn note_session(span: &tracing::Span, session: crate::trust::SessionId, peer: crate::NodeId) {
     span.record("session", tracing::field::display(session));
     span.record("peer", tracing::field::display(peer));
-}
-
-/// The clock of the shells: tokio's, so that a test can turn it.
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// The operating system's randomness.
-fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
-    rand_core::UnwrapErr(getrandom::SysRng)
 }

@@ -7,16 +7,17 @@ use futures_util::FutureExt as _;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{Below, Options, Shared};
+use super::{Options, Shared};
 use crate::{
+    below::Below,
     config::{Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
+    kept::Handshake,
     protocol::{self, Awaiting, Destination, Final, Initiator},
     rpc::{
         BoxError,
         frame::{self, Kind},
         note_session, now, rng,
-        session::Handshake,
         shape::Shape,
     },
     telemetry,
@@ -43,10 +44,7 @@ where
     loop {
         let session = match shared.kept.ready() {
             Some(session) => session,
-            None => {
-                let own = below.split();
-                shared.kept.renewed(|| handshake(options.clone(), own)).await?
-            }
+            None => shared.kept.renewed(&mut below, |own| handshake(options.clone(), own)).await?,
         };
         note_session(&span, session.id(), session.peer());
         let timeout = options.config.bounds().request;
@@ -96,7 +94,7 @@ where
             target: options.target.as_deref(),
         };
         let (hello, initiator) = Initiator::start(config, destination, &mut rng())?;
-        let answer = below.call(hello).await?;
+        let answer = below.ready_and_call(hello).await?;
         let arrived = now();
         let reply = answer.ok_or(Error::new(Code::Truncated, "no answer to a hello"))?;
         match Kind::of(&reply) {
@@ -134,9 +132,9 @@ impl Sending<'_> {
     {
         let limit = self.options.config.bounds().response;
         let waited = timeout(limit, async {
-            match below.call(bytes.clone()).await {
+            match below.ready_and_call(bytes.clone()).await {
                 // It broke before there was an answer. The same bytes are served at most once.
-                Err(Error::Transport(_)) => self.open_second(below.call(bytes).await?),
+                Err(Error::Transport(_)) => self.open_second(below.ready_and_call(bytes).await?),
                 answer => self.open(answer?),
             }
         });
