@@ -257,7 +257,8 @@ pub struct Limits {
     pub request: Duration,
     /// How long an initiator waits for the head of a response. 10 min.
     pub response: Duration,
-    /// How long a sealed body may rest in the middle of a record, or a request body between two. 5 min.
+    /// How long a sealed body may rest in the middle of a record, or a request body between two; and how long the
+    /// far side of a two-way connection may read nothing of what is sent to it. 5 min.
     pub stall: Duration,
     /// How long after its handshake a session takes new streams; whole seconds. 1 h.
     pub session: Duration,
@@ -286,6 +287,8 @@ pub struct Limits {
     /// Calls of ours on one two-way connection that wait for an answer, and incoming messages there that wait
     /// to be served. 1,024.
     pub in_flight: usize,
+    /// Bytes of incoming messages that wait to be served on one two-way connection. 16 MiB.
+    pub waiting_bytes: usize,
     /// Incoming messages that are served at once on one two-way connection. 128.
     pub serving: usize,
     /// Records after which a sender takes the next key. 2^24, the most that the protocol allows.
@@ -320,6 +323,7 @@ impl Default for Limits {
             handshakes_per_second: 1000,
             signed_errors_per_second: 200,
             in_flight: 1024,
+            waiting_bytes: 16 << 20,
             serving: 128,
             rekey_records: 1 << 24,
             rekey_bytes: 1 << 36,
