@@ -53,6 +53,7 @@ mod seal;
 mod shape;
 mod unseal;
 
+pub use crate::not_sent::NotSent;
 pub use connection::{Client, Driver, NoService, serve};
 pub use message::Message;
 pub use seal::{Seal, SealLayer};

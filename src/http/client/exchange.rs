@@ -69,7 +69,7 @@ where
         inner.at_hand = source.at_hand().await;
         let mut rest = (!source.is_ended()).then_some(source);
         let whole = rest.is_none();
-        let mut repeated = false;
+        let (mut renewed, mut repeated) = (false, false);
         loop {
             // First of all, since not even a hello goes to where no request can go.
             let plaintext = inner.encode()?;
@@ -89,8 +89,8 @@ where
                 session.request(plaintext, last, options.config.bounds().request, true, &mut rng(), now());
             let protocol::Request { bytes, rest: sealer, response: awaiting } = match sent {
                 // It ended between the two lines above; nothing has been sent.
-                Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
-                    repeated = true;
+                Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
+                    renewed = true;
                     kept.forget(&session);
                     continue;
                 }

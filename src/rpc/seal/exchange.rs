@@ -13,6 +13,7 @@ use crate::{
     config::{Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
     kept::Handshake,
+    not_sent::is_unsent,
     protocol::{self, Awaiting, Destination, Final, Initiator},
     rpc::{
         BoxError,
@@ -40,7 +41,7 @@ where
         return Err(Error::Misuse { reason: "a message has at most 1 MiB" });
     }
     let wants_answer = Shape::of(&message).wants_answer();
-    let mut repeated = false;
+    let (mut renewed, mut repeated) = (false, false);
     loop {
         let session = match shared.kept.ready() {
             Some(session) => session,
@@ -51,8 +52,8 @@ where
         let sent = session.request(&message[..], Final::Yes, timeout, false, &mut rng(), now());
         let sent = match sent {
             // It ended between the two lines above; nothing has been sent.
-            Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
-                repeated = true;
+            Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
+                renewed = true;
                 shared.kept.forget(&session);
                 continue;
             }
@@ -72,6 +73,12 @@ where
             Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
                 shared.kept.forget(&session);
                 return Err(error);
+            }
+            // It may have been served, and nobody knows. Not `Transport`, which a layer above may take for leave to
+            // repeat it.
+            Err(error @ Error::Transport(_)) if !is_unsent(&error) && !(options.repeatable)(&message) => {
+                tracing::debug!(target: telemetry::TARGET, reason = ?error, "no answer");
+                return Err(Error::OutcomeUnknown);
             }
             answer => return answer,
         }
@@ -132,10 +139,14 @@ impl Sending<'_> {
     {
         let limit = self.options.config.bounds().response;
         let waited = timeout(limit, async {
-            match below.ready_and_call(bytes.clone()).await {
+            below.ready().await?;
+            match below.call(bytes.clone()).await {
                 // It broke before there was an answer. The same bytes are served at most once.
-                Err(Error::Transport(_)) => self.open_second(below.ready_and_call(bytes).await?),
-                answer => self.open(answer?),
+                Err(first) => {
+                    let second = below.ready_and_call(bytes).await;
+                    self.open_second(second.map_err(|second| if is_unsent(&first) { second } else { first })?)
+                }
+                Ok(answer) => self.open(answer),
             }
         });
         waited.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" }))
@@ -164,7 +175,9 @@ impl Sending<'_> {
         match Kind::of(&frame) {
             Kind::Record(encoding) => {
                 let opened = self.open_record(frame, encoding);
-                opened.map(Some).inspect_err(|error| count(&self.options.config, error))
+                // It has been opened, so it counts; but to what wants no answer nobody wants one.
+                let opened = opened.map(|answer| self.wants_answer.then_some(answer));
+                opened.inspect_err(|error| count(&self.options.config, error))
             }
             Kind::Error => Err(self.awaiting.refused(&frame)),
             Kind::Handshake | Kind::Unsealed | Kind::Unknown => Err(NO_FRAME),

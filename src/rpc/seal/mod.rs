@@ -36,9 +36,15 @@ type Repeatable = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 /// Option<Bytes>>`, for one JSON-RPC message or batch of at most 1 MiB each time. Nothing is passed on that did
 /// not come out of a record.
 ///
-/// No answer is right for a notification, a response, and a batch of them; for anything else it is an error.
-/// The service below must answer a notification too, with `None` where its transport has nothing to wait for:
-/// the far side may have refused it.
+/// No answer is right for a notification, a response, and a batch of them; for anything else it is an error. An
+/// answer to them is dropped. The service below must answer a notification too, with `None` where its transport
+/// has nothing to wait for: the far side may have refused it. So `Ok(None)` says that a notification left, and
+/// nobody vouches for more: whoever is in between can answer it with nothing as well.
+///
+/// An error of the service below means that the message may have been served, unless it says by
+/// [`NotSent`](super::NotSent) that nothing has left: a message that is not [repeatable](Self::repeat_if) ends with
+/// [`Error::OutcomeUnknown`] then, and not with [`Error::Transport`], which a layer above could take for leave to
+/// repeat it.
 #[derive(Clone)]
 pub struct SealLayer {
     shared: Arc<Shared>,
@@ -106,7 +112,7 @@ impl SealLayer {
     /// Says which messages may be served twice. Default: none.
     ///
     /// When the far side has lost the session, such a message is sent again, once, in a new one; any other ends
-    /// with [`Error::OutcomeUnknown`].
+    /// with [`Error::OutcomeUnknown`]. So does any other whose transport broke.
     #[must_use]
     pub fn repeat_if(self, repeatable: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
         self.with(|options| options.repeatable = Arc::new(repeatable))
