@@ -99,3 +99,21 @@ async fn keys_are_wiped_when_sessions_are_over_without_another_message() {
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(live(), 0);
 }
+
+#[test]
+fn keys_are_wiped_though_the_runtime_of_the_first_session_is_gone() {
+    let sides = Sides::new().server_limits(|limits| limits.idle = 100 * SECOND);
+    let wire = sides.serve(echo());
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    for _ in 0..2 {
+        runtime().block_on(async {
+            ask(&sides.seal(wire.clone()), request(1, "m")).await.unwrap();
+        });
+    }
+    runtime().block_on(async {
+        ask(&sides.seal(wire.clone()), request(1, "m")).await.unwrap();
+        tokio::time::sleep(200 * SECOND).await;
+    });
+    assert_eq!(sides.server.telemetry().value(Metric::SessionsLive), 0);
+}
