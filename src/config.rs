@@ -291,7 +291,7 @@ pub struct Limits {
     /// How long an initiator waits for the head of a response. 10 min.
     pub response: Duration,
     /// How long a sealed body may rest in the middle of a record, or a request body between two; and how long the
-    /// far side of a two-way connection may take for what waits to be sent, which is up to a message. 5 min.
+    /// far side of a two-way connection may take to read what waits to be sent, which is up to a message. 5 min.
     pub stall: Duration,
     /// How long after its handshake a session takes new streams; whole seconds. 1 h.
     pub session: Duration,
@@ -321,6 +321,8 @@ pub struct Limits {
     /// Calls of ours on one two-way connection that wait for an answer, and incoming messages there that wait
     /// to be served. 1,024.
     pub in_flight: usize,
+    /// Bytes of incoming messages that wait to be served on one two-way connection. 16 MiB.
+    pub waiting_bytes: usize,
     /// Incoming messages that are served at once on one two-way connection. 128.
     pub serving: usize,
     /// Records that are ready at the same time, of all sessions of one identity, that are signed together: 1 to 256.
@@ -358,6 +360,7 @@ impl Default for Limits {
             handshakes_per_second: 1000,
             signed_errors_per_second: 200,
             in_flight: 1024,
+            waiting_bytes: 16 << 20,
             serving: 128,
             signed_together: 256,
             rekey_records: 1 << 24,

@@ -19,6 +19,14 @@ mod suite;
 pub mod telemetry;
 pub mod trust;
 
+#[cfg(any(feature = "http", feature = "rpc"))]
+mod below;
+#[cfg(any(feature = "http", feature = "rpc"))]
+mod kept;
+#[cfg(any(feature = "http", feature = "rpc"))]
+mod not_sent;
+#[cfg(any(feature = "duplex", feature = "http", feature = "rpc"))]
+mod shell;
 #[cfg(any(feature = "http", feature = "rpc", feature = "duplex"))]
 mod signing;
 #[cfg(any(feature = "http", feature = "rpc"))]

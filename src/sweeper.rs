@@ -24,10 +24,8 @@ pub(crate) struct Sweeper {
 impl Sweeper {
     /// To be called whenever a session has been admitted.
     pub(crate) fn keep_sweeping(&self, responder: &Arc<Responder>) {
-        if self.at_work.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (responder, at_work) = (Arc::downgrade(responder), self.at_work.clone());
+        let Some(mut at_work) = AtWork::begin(&self.at_work) else { return };
+        let responder = Arc::downgrade(responder);
         tokio::spawn(async move {
             loop {
                 sleep(SWEEP).await;
@@ -37,12 +35,29 @@ impl Sweeper {
                 if sweep() {
                     continue;
                 }
-                at_work.store(false, Ordering::Release);
+                let flag = at_work.0.clone();
+                drop(at_work);
                 // A session may have come in between, whose handshake still saw a task at work.
-                if !sweep() || at_work.swap(true, Ordering::AcqRel) {
-                    return;
+                match sweep().then(|| AtWork::begin(&flag)).flatten() {
+                    Some(again) => at_work = again,
+                    None => return,
                 }
             }
         });
+    }
+}
+
+/// Held by the task that is at work, and so let go of even if the task goes with its runtime.
+struct AtWork(Arc<AtomicBool>);
+
+impl AtWork {
+    fn begin(flag: &Arc<AtomicBool>) -> Option<Self> {
+        (!flag.swap(true, Ordering::AcqRel)).then(|| AtWork(flag.clone()))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }

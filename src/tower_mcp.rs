@@ -21,6 +21,9 @@ use tower_mcp::{Error, client::ClientTransport};
 
 use crate::telemetry;
 
+/// How long our direction may take to end: what was sent has to leave first.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// How long the far side may take to end its direction once ours has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -30,19 +33,21 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// A [`ClientTransport`] over a connection of messages: any [`Stream`] and [`Sink`] of [`Bytes`], such as a
 /// `duplex::Sealed`.
 ///
-/// Closing ends our direction, sealed connections with words that the peer can verify, and gives the far side 2 s to
-/// end its own. Any error ends tower-mcp's client, also that of a message above 1 MiB, which sealed connections do not
-/// take.
+/// Closing ends our direction, sealed connections with words that the peer can verify, for which 5 s are given to what
+/// was sent before, and gives the far side 2 s to end its own. Any error ends tower-mcp's client, also that of a
+/// message above 1 MiB, which sealed connections do not take.
 pub struct MessageTransport<C> {
     connection: Pin<Box<C>>,
+    /// Whether more may come.
     open: bool,
+    failed: bool,
 }
 
 impl<C> MessageTransport<C> {
     /// Over `connection`, whose handshake is done.
     #[must_use]
     pub fn new(connection: C) -> Self {
-        MessageTransport { connection: Box::pin(connection), open: true }
+        MessageTransport { connection: Box::pin(connection), open: true, failed: false }
     }
 }
 
@@ -54,12 +59,16 @@ where
     E: Into<BoxError> + Send,
 {
     async fn send(&mut self, message: &str) -> Outcome<()> {
-        self.connection.send(Bytes::copy_from_slice(message.as_bytes())).await.map_err(failed)
+        let sent = self.connection.send(Bytes::copy_from_slice(message.as_bytes())).await;
+        self.failed |= sent.is_err();
+        sent.map_err(failed)
     }
 
     async fn recv(&mut self) -> Outcome<Option<String>> {
         while self.open {
             let Some(message) = self.connection.next().await else { break };
+            self.failed |= message.is_err();
+            self.open &= message.is_ok();
             match String::from_utf8(message.map_err(failed)?.into()) {
                 Ok(message) => return Ok(Some(message)),
                 Err(_) => tracing::debug!(target: telemetry::TARGET, "a message that is no text"),
@@ -70,12 +79,13 @@ where
     }
 
     fn is_connected(&self) -> bool {
-        self.open
+        self.open && !self.failed
     }
 
     async fn close(&mut self) -> Outcome<()> {
         let was_open = mem::replace(&mut self.open, false);
-        self.connection.close().await.map_err(failed)?;
+        let closed = timeout(CLOSING, self.connection.close()).await;
+        closed.map_err(|_| Error::Transport("the far side does not read".to_owned()))?.map_err(failed)?;
         if was_open {
             // Going with something unread would break the connection off, and with it what was sent last.
             let rest = async { while let Some(Ok(_)) = self.connection.next().await {} };

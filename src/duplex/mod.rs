@@ -68,9 +68,10 @@ pub mod pipe;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 
-use std::sync::Arc;
-
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    shell::{now, rng, transport},
+};
 
 pub use acceptor::{Acceptor, accept};
 pub use connect::connect;
@@ -91,9 +92,9 @@ fn transport_error(error: impl Into<BoxError>) -> Error {
     match error.downcast::<std::io::Error>() {
         Ok(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(inner) => inner.clone(),
-            None => Error::Transport(Arc::new(*error)),
+            None => transport(*error),
         },
-        Err(error) => Error::Transport(Arc::from(error)),
+        Err(error) => transport(error),
     }
 }
 
@@ -113,14 +114,4 @@ fn as_end(error: Error) -> Error {
 fn note_session(span: &tracing::Span, session: crate::trust::SessionId, peer: crate::NodeId) {
     span.record("session", tracing::field::display(session));
     span.record("peer", tracing::field::display(peer));
-}
-
-/// The clock of the shells: tokio's, so that a test can turn it.
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// The operating system's randomness.
-fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
-    rand_core::UnwrapErr(getrandom::SysRng)
 }

@@ -3,7 +3,6 @@
 use std::{
     future::Future as _,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,6 +16,7 @@ use crate::{
     config::{Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
     protocol::Record,
+    shell::transport,
 };
 
 /// Cuts a body into records. Holds at most one record, and what came with its last bytes.
@@ -112,7 +112,7 @@ where
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(Error::Transport(Arc::from(error.into())))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(transport(error))),
             Poll::Ready(None) => {
                 self.stall.sleep = None;
                 self.ended = true;

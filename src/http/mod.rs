@@ -44,7 +44,6 @@ mod body;
 mod client;
 mod frames;
 mod message;
-mod not_sent;
 mod rejection;
 mod server;
 mod sessions;
@@ -59,11 +58,14 @@ use std::borrow::Cow;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::config::Encoding;
+use crate::{
+    config::Encoding,
+    shell::{now, rng},
+};
 
+pub use crate::not_sent::NotSent;
 pub use body::{OpenBody, SealBody};
 pub use client::{Seal, SealLayer};
-pub use not_sent::NotSent;
 pub use rejection::Rejection;
 #[cfg(feature = "reqwest")]
 pub use reqwest::Reqwest;
@@ -131,14 +133,4 @@ fn note_session(session: crate::trust::SessionId, peer: crate::NodeId) {
     let span = tracing::Span::current();
     span.record("session", tracing::field::display(session));
     span.record("peer", tracing::field::display(peer));
-}
-
-/// The clock of the shells: tokio's, so that a test can turn it.
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// The operating system's randomness.
-fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
-    rand_core::UnwrapErr(getrandom::SysRng)
 }

@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,7 +9,10 @@ use bytes::{Buf as _, Bytes};
 use http_body::Body;
 
 use super::BoxError;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    shell::transport,
+};
 
 /// The most content in one record that is sent; far enough below what every receiver takes for a head and
 /// for padding.
@@ -83,7 +85,7 @@ where
                 }
                 Some(Err(error)) => {
                     self.ended = true;
-                    return Poll::Ready(Some(Err(Error::Transport(Arc::from(error.into())))));
+                    return Poll::Ready(Some(Err(transport(error))));
                 }
                 None => self.ended = true,
             }

@@ -1,10 +1,8 @@
 //! What comes over a connection of messages: which of it is a message of MCP.
 
-use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
-use serde_json::error::Category;
+use rmcp::model::RequestId;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, error::Category};
 
 use crate::telemetry;
 
@@ -16,15 +14,17 @@ pub(super) enum Incoming<M> {
     Message(M),
     /// Neither a message nor anything that gets an answer.
     Ignored,
-    /// JSON, but no message that is known: the far side is told so.
-    Invalid,
+    /// JSON, but no message that is known: the far side is told so, with the id of its request, if that can be read.
+    Invalid(Option<RequestId>),
+    /// An answer to this request of ours, which cannot be read.
+    Unreadable(RequestId),
 }
 
 /// What a message that is not understood looks like.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Outline {
-    id: Option<IgnoredAny>,
-    method: Option<String>,
+    id: Option<Value>,
+    method: Option<Value>,
 }
 
 pub(super) fn read<M: DeserializeOwned>(bytes: &[u8]) -> Incoming<M> {
@@ -38,16 +38,20 @@ pub(super) fn read<M: DeserializeOwned>(bytes: &[u8]) -> Incoming<M> {
     tracing::debug!(target: telemetry::TARGET, line, column, "a message that MCP does not know");
     match error.classify() {
         Category::Syntax | Category::Eof => Incoming::Ignored,
-        Category::Data | Category::Io if is_notification(bytes) => Incoming::Ignored,
-        Category::Data | Category::Io => Incoming::Invalid,
+        Category::Data | Category::Io => sort(serde_json::from_slice(bytes).unwrap_or_default()),
     }
 }
 
-fn is_notification(json: &[u8]) -> bool {
-    matches!(
-        serde_json::from_slice(json),
-        Ok(Outline { id, method: Some(method) }) if id.is_none() || method.starts_with("notifications/")
-    )
+fn sort<M>(Outline { id, method }: Outline) -> Incoming<M> {
+    let has_id = id.is_some();
+    let id = id.and_then(|id| serde_json::from_value(id).ok());
+    match (method, id) {
+        (Some(Value::String(method)), _) if !has_id || method.starts_with("notifications/") => {
+            Incoming::Ignored
+        }
+        (None, Some(id)) => Incoming::Unreadable(id),
+        (_, id) => Incoming::Invalid(id),
+    }
 }
 
 #[cfg(test)]
@@ -76,10 +80,22 @@ mod tests {
         for bytes in ignored {
             assert!(matches!(read::<ClientJsonRpcMessage>(bytes), Incoming::Ignored), "{bytes:?}");
         }
-        for text in
-            ["[]", "7", "{}", r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, r#"{"jsonrpc":"2.0","id":{}}"#]
-        {
-            assert!(matches!(read::<ClientJsonRpcMessage>(text.as_bytes()), Incoming::Invalid), "{text}");
+        for (text, id) in [
+            ("[]", None),
+            ("7", None),
+            ("{}", None),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, Some(RequestId::Number(1))),
+            (r#"{"jsonrpc":"1.0","id":"a","method":7}"#, Some(RequestId::String("a".into()))),
+            (r#"{"jsonrpc":"1.0","id":1.5,"method":"ping"}"#, None),
+            (r#"{"jsonrpc":"1.0","id":1,"id":1,"method":"ping"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":{}}"#, None),
+        ] {
+            let read = read::<ClientJsonRpcMessage>(text.as_bytes());
+            assert!(matches!(&read, Incoming::Invalid(read) if *read == id), "{text} {read:?}");
+        }
+        for text in [r#"{"jsonrpc":"1.0","id":1,"result":{}}"#, r#"{"jsonrpc":"2.0","id":1,"error":7}"#] {
+            let read = read::<ServerJsonRpcMessage>(text.as_bytes());
+            assert!(matches!(read, Incoming::Unreadable(RequestId::Number(1))), "{text} {read:?}");
         }
     }
 }

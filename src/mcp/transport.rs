@@ -28,9 +28,13 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    shell::transport,
     telemetry,
     trust::Verified,
 };
+
+/// How long our direction may take to end: what was sent has to leave first.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// How long the far side may take to end its direction once ours has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -45,8 +49,15 @@ const TOO_LARGE: ErrorCode = ErrorCode(413);
 ///
 /// Every message is parsed once, and flushed. When the connection fails, the transport ends, and that error is logged,
 /// is what sending and closing return, and `TransportSend` in rmcp; calls that wait get `TransportClosed`. Closing ends
-/// our direction, sealed connections with words that the peer can verify, and gives the far side 2 s to end its
-/// own.
+/// our direction, sealed connections with words that the peer can verify, for which 5 s are given to what was sent
+/// before, and gives the far side 2 s to end its own.
+///
+/// A message that is not understood ends nothing: a request is answered by an error, with its id if that can be read,
+/// and an answer becomes an error to the call that it is for.
+///
+/// Nothing limits how many messages wait to be sent, as rmcp sets no limit, and holding back what comes could leave
+/// both sides waiting for each other. So a peer that asks, and never reads, costs as much memory as it is answered
+/// with: serve only whom you trust so far, or limit how many calls of a peer are in the handler.
 ///
 /// An answer that the connection refuses to carry (`Misuse`), such as one above 1 MiB, becomes an error with code
 /// 413, so that nobody waits for it. The same for a request is that call's error.
@@ -58,10 +69,10 @@ pub struct MessageTransport<C> {
 }
 
 /// What is still to be said about a message that was none.
-#[derive(Clone, Copy)]
 enum Objection {
     None,
-    Due,
+    /// To the request with this id, if it could be read.
+    Due(Option<RequestId>),
     Unflushed,
 }
 
@@ -92,9 +103,9 @@ where
     E: Into<BoxError>,
 {
     /// The next message of the connection. Dropped at any point, it goes on where it was.
-    async fn next(&mut self, objection: impl Fn() -> Result<Bytes>) -> Result<Option<Bytes>> {
-        if let Objection::Due = self.objection {
-            self.connection.feed(objection()?).await?;
+    async fn next(&mut self, object: impl Fn(Option<RequestId>) -> Result<Bytes>) -> Result<Option<Bytes>> {
+        if let Objection::Due(id) = &self.objection {
+            self.connection.feed(object(id.clone())?).await?;
             self.objection = Objection::Unflushed;
         }
         if let Objection::Unflushed = self.objection {
@@ -129,11 +140,11 @@ where
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<R>> {
         while self.end.is_none() {
-            let objection = || {
+            let object = |id| {
                 let invalid = ErrorData::invalid_request("Invalid request", None);
-                encode::<R>(&JsonRpcMessage::error(invalid, None))
+                encode::<R>(&JsonRpcMessage::error(invalid, id))
             };
-            match self.next(objection).await {
+            match self.next(object).await {
                 Ok(Some(bytes)) => match read::<RxJsonRpcMessage<R>>(&bytes) {
                     Incoming::Message(mut message) => {
                         if let Some(caller) = self.caller {
@@ -142,7 +153,11 @@ where
                         return Some(message);
                     }
                     Incoming::Ignored => {}
-                    Incoming::Invalid => self.objection = Objection::Due,
+                    Incoming::Invalid(id) => self.objection = Objection::Due(id),
+                    Incoming::Unreadable(id) => {
+                        let unreadable = ErrorData::internal_error("the answer cannot be read", None);
+                        return Some(JsonRpcMessage::error(unreadable, Some(id)));
+                    }
                 },
                 Ok(None) => self.end = Some(Ok(())),
                 Err(error) => {
@@ -156,7 +171,8 @@ where
     }
 
     async fn close(&mut self) -> Result<()> {
-        let closed = self.connection.close().await;
+        let late = Err(Error::TimedOut { waiting_for: "the far side to read" });
+        let closed = timeout(CLOSING, self.connection.close()).await.unwrap_or(late);
         if closed.is_ok() && self.end.is_none() {
             // Going with something unread would break the connection off, and with it what was sent last.
             let rest = async { while let Ok(Some(_)) = self.connection.next().await {} };
@@ -181,7 +197,7 @@ fn encode<R: ServiceRole>(message: &TxJsonRpcMessage<R>) -> Result<Bytes> {
 
 /// An error of a connection, which may be one of ours.
 fn reason(error: impl Into<BoxError>) -> Error {
-    error.into().downcast::<Error>().map_or_else(|error| Error::Transport(Arc::from(error)), |error| *error)
+    error.into().downcast::<Error>().map_or_else(transport, |error| *error)
 }
 
 /// A connection that one task reads and many write.

@@ -14,7 +14,8 @@ use crate::trust::Verified;
 pub struct Message {
     /// The JSON text: a request, a notification, a response, or a batch.
     pub bytes: Bytes,
-    /// Who sent it. `None` for one that came without protection, and for one that is on its way out.
+    /// Who sent it. `None` for one that came without protection, for one that came over a two-way connection whose
+    /// [`Driver`](super::Driver::caller) was not told who is there, and for one that is on its way out.
     pub caller: Option<Verified>,
 }
 

@@ -43,6 +43,42 @@
 //! itself or not: [`serve`] runs a service for what comes, and a [`Client`] is a service for what goes; each side
 //! may have both. All services of this room take a [`Message`] or bytes and answer with `Option<Bytes>`, so that
 //! one service fits everywhere, and tower's middleware fits around all of them.
+//!
+//! ```
+//! # #[cfg(not(feature = "duplex"))] fn main() {}
+//! # #[cfg(feature = "duplex")]
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::convert::Infallible;
+//! use bytes::Bytes;
+//! use tower::{ServiceExt as _, service_fn};
+//! use tower_seal::{Config, Identity, duplex::{Acceptor, pipe}, protocol::Destination, trust::Pinned};
+//! use tower_seal::rpc::{Client, Message, serve};
+//!
+//! let (server, client) = (Identity::generate(), Identity::generate());
+//! let acceptor = Acceptor::new(Config::new(server, Pinned::new([client.node_id()])));
+//! let config = Config::new(client, Pinned::new([acceptor.config().node_id()]));
+//!
+//! let (here, there) = tokio::io::duplex(4096);
+//! tokio::spawn(async move {
+//!     let app = service_fn(async |message: Message| {
+//!         let known = message.caller.is_some();
+//!         Ok::<_, Infallible>(known.then(|| Bytes::from(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#)))
+//!     });
+//!     let sealed = pipe::accept(there, &acceptor).await?;
+//!     let caller = sealed.verified();
+//!     // For calls of its own, this side would take a `client()` of the driver first.
+//!     serve(acceptor.config(), sealed, app).caller(caller).await
+//! });
+//!
+//! let sealed = pipe::connect(here, &config, Destination::default()).await?;
+//! let (client, driver) = Client::connect(&config, sealed);
+//! let driver = tokio::spawn(driver);
+//! let ping = Bytes::from(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+//! assert_eq!(client.oneshot(ping.into()).await?.unwrap(), r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+//! // That was the last client, so the connection ends.
+//! driver.await??;
+//! # Ok(()) }
+//! ```
 
 mod connection;
 mod fault;
@@ -50,35 +86,21 @@ mod frame;
 mod id;
 mod message;
 mod seal;
-mod session;
 mod shape;
 mod unseal;
 
+pub use crate::not_sent::NotSent;
 pub use connection::{Client, Driver, NoService, serve};
 pub use message::Message;
 pub use seal::{Seal, SealLayer};
 pub use unseal::{Unseal, UnsealLayer};
 
-use crate::error::Error;
+use crate::shell::{now, rng, transport};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-fn transport(error: impl Into<BoxError>) -> Error {
-    Error::Transport(std::sync::Arc::from(error.into()))
-}
 
 /// Writes down in its span whom a message is with.
 fn note_session(span: &tracing::Span, session: crate::trust::SessionId, peer: crate::NodeId) {
     span.record("session", tracing::field::display(session));
     span.record("peer", tracing::field::display(peer));
-}
-
-/// The clock of the shells: tokio's, so that a test can turn it.
-fn now() -> std::time::Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// The operating system's randomness.
-fn rng() -> rand_core::UnwrapErr<getrandom::SysRng> {
-    rand_core::UnwrapErr(getrandom::SysRng)
 }

@@ -35,15 +35,15 @@ pub(super) enum Shape<'a> {
 pub(super) struct Batch<'a> {
     /// Whether any is a request, or is invalid, which JSON-RPC wants to be answered too.
     pub(super) asks: bool,
-    /// Whether all are responses; then the id of the first one.
+    /// Whether all are responses; then the id of one: the first that can tell calls apart, which `null`, in an
+    /// error about what could not be read, cannot.
     pub(super) answers: Option<&'a str>,
 }
 
 impl<'a> Shape<'a> {
     pub(super) fn of(message: &'a [u8]) -> Self {
-        let batch = message.trim_ascii_start().starts_with(b"[");
-        let read = if batch {
-            serde_json::from_slice(message).map(|Members(shape)| shape)
+        let read = if message.trim_ascii_start().starts_with(b"[") {
+            batch(message)
         } else {
             serde_json::from_slice(message).map(|head: Head<'_>| head.shape())
         };
@@ -64,16 +64,21 @@ impl<'a> Shape<'a> {
 
 /// The ids of the requests in a batch. `None` if one of its members is no JSON-RPC message.
 pub(super) fn ids_of_batch(message: &[u8]) -> Option<Vec<Id>> {
-    let members: Vec<&RawValue> = serde_json::from_slice(message).ok()?;
     let mut ids = Vec::new();
-    for member in members {
-        match Shape::of(member.get().as_bytes()) {
-            Shape::Request { id } => ids.push(Id::of(id)?),
-            Shape::Notification | Shape::Response { .. } => {}
-            Shape::Batch(_) | Shape::Invalid { .. } | Shape::Garbled => return None,
-        }
-    }
-    Some(ids)
+    members(message, |shape| match shape {
+        Shape::Request { id } => ids.push(Id::of(id)),
+        Shape::Notification | Shape::Response { .. } => {}
+        Shape::Batch(_) | Shape::Invalid { .. } | Shape::Garbled => ids.push(None),
+    })
+    .ok()?;
+    ids.into_iter().collect()
+}
+
+/// Looks at each member of a batch. Nothing is kept of any.
+pub(super) fn members<'a>(batch: &'a [u8], look: impl FnMut(Shape<'a>)) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_slice(batch);
+    deserializer.deserialize_seq(Members(look))?;
+    deserializer.end()
 }
 
 // ---- reading ----
@@ -88,7 +93,8 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     fn shape(self) -> Shape<'a> {
         let id_is_well = |id: &str| !id.starts_with(['{', '[', 't', 'f']);
-        match self {
+        // Some write all fields of a response, those too that it does not have.
+        match (Head { method: self.method.filter(|method| *method != "null"), ..self }) {
             Head { method: Some(method), .. } if !method.starts_with('"') => {
                 Shape::Invalid { id: self.id.filter(|id| id_is_well(id)) }
             }
@@ -136,42 +142,43 @@ impl<'de> Deserialize<'de> for Head<'de> {
     }
 }
 
-/// A batch, read member by member: nothing is kept of any.
-struct Members<'a>(Shape<'a>);
+/// A batch, member by member.
+struct Members<F>(F);
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Array;
+impl<'de, F: FnMut(Shape<'de>)> Visitor<'de> for Members<F> {
+    type Value = ();
 
-        impl<'de> Visitor<'de> for Array {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a batch of JSON-RPC messages")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Members<'de>, A::Error> {
-                let (mut batch, mut first, mut only_responses) = (Batch::default(), None, true);
-                while let Some(member) = seq.next_element::<&RawValue>()? {
-                    let shape = match serde_json::from_str(member.get()) {
-                        Ok(head @ Head { .. }) => head.shape(),
-                        Err(_) => Shape::Invalid { id: None },
-                    };
-                    batch.asks |= shape.wants_answer();
-                    match shape {
-                        Shape::Response { id } => first = first.or(Some(id)),
-                        _ => only_responses = false,
-                    }
-                }
-                batch.answers = first.filter(|_| only_responses);
-                // An empty array is no batch (JSON-RPC section 6).
-                let empty = only_responses && first.is_none();
-                Ok(Members(if empty { Shape::Invalid { id: None } } else { Shape::Batch(batch) }))
-            }
-        }
-
-        deserializer.deserialize_seq(Array)
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a batch of JSON-RPC messages")
     }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(member) = seq.next_element::<&RawValue>()? {
+            let head = serde_json::from_str(member.get());
+            (self.0)(head.map_or(Shape::Invalid { id: None }, |head: Head<'_>| head.shape()));
+        }
+        Ok(())
+    }
+}
+
+fn batch(message: &[u8]) -> serde_json::Result<Shape<'_>> {
+    let (mut batch, mut answers, mut is_usable) = (Batch::default(), None, false);
+    let (mut is_empty, mut only_responses) = (true, true);
+    members(message, |shape| {
+        is_empty = false;
+        batch.asks |= shape.wants_answer();
+        match shape {
+            Shape::Response { id } if !is_usable => {
+                answers = Some(id);
+                is_usable = Id::of(id).is_some();
+            }
+            Shape::Response { .. } => {}
+            _ => only_responses = false,
+        }
+    })?;
+    batch.answers = answers.filter(|_| only_responses);
+    // An empty array is no batch (JSON-RPC section 6).
+    Ok(if is_empty { Shape::Invalid { id: None } } else { Shape::Batch(batch) })
 }
 
 /// A string, borrowed where it has no escapes.

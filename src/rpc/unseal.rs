@@ -18,11 +18,10 @@ use tower_service::Service;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
-    fault::{Fault, error_answer},
+    fault::{Fault, error_answer, refusal},
     frame::{self, Kind},
     message::Message,
     note_session, now, rng,
-    shape::Shape,
 };
 use crate::{
     config::{Config, Encoding, PORTABLE_RECORD},
@@ -38,7 +37,8 @@ use crate::{
 /// A `Service<Bytes, Response = Option<Bytes>>` of frames, around a `Service<Message, Response =
 /// Option<Bytes>>`, which gets each message with its [`caller`](Message::caller). Hellos are answered here.
 /// What is refused is answered by an error; what the service answers with `None` is answered by nothing. An
-/// answer above 1 MiB, which no frame can carry, becomes a JSON-RPC error with code 413. An error of the
+/// answer above 1 MiB, which no frame can carry, becomes a JSON-RPC error with code 413; that to a batch, an
+/// array of them, and that to a request whose own id is too long for it, one with the id `null`. An error of the
 /// service is passed on to the transport, and the far side gets nothing of it.
 #[derive(Clone)]
 pub struct UnsealLayer {
@@ -173,11 +173,10 @@ fn seal(mut sealer: Sealer, question: &[u8], answer: &[u8]) -> Result<Draft> {
     if answer.len() <= PORTABLE_RECORD {
         return sealer.draft(answer.into(), Final::Yes, now());
     }
-    let id = match Shape::of(question) {
-        Shape::Request { id } => Some(id),
-        _ => None,
-    };
-    sealer.draft(error_answer(id, Fault::TooLarge)[..].into(), Final::Yes, now())
+    // An id may be as long as a message, and the error that repeats it longer.
+    let too_large = refusal(question, Fault::TooLarge).filter(|error| error.len() <= PORTABLE_RECORD);
+    let too_large = too_large.unwrap_or_else(|| error_answer(None, Fault::TooLarge));
+    sealer.draft(too_large[..].into(), Final::Yes, now())
 }
 
 impl Shared {

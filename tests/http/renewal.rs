@@ -204,6 +204,25 @@ async fn a_limit_of_one_call_at_a_time_below_does_not_stand_in_its_own_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_call_that_begins_a_renewal_keeps_its_place_under_a_limit_of_one_at_a_time() {
+    let mut sides = Sides::new();
+    sides.server = sides.server.limits(limits(|limits| limits.session = 1000 * SECOND));
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    let wire = middle(wire, move |request, next| {
+        let stuck = is_hello(&request) && traffic.hellos.value() > 0;
+        async move { if stuck { std::future::pending().await } else { next.oneshot(request).await } }
+    });
+    let http = sides.seal(BoxCloneSyncService::new(ConcurrencyLimit::new(wire, 1)));
+    for _ in 0..3 {
+        call(&http).await.unwrap();
+        advance(302 * SECOND).await;
+    }
+    let began = tokio::time::Instant::now();
+    assert_eq!(call(&http).await.unwrap(), 200);
+    assert_eq!(began.elapsed().as_secs(), 0, "the old session serves, and nobody waited for the handshake");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_limit_of_one_call_at_a_time_below_survives_the_loss_of_the_session() {
     let sides = Sides::new();
     let switch = Switch::new(sides.serve(echo()));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use futures_util::{FutureExt as _, Sink, SinkExt as _, Stream, StreamExt as _};
 use rmcp::{
     RoleClient, RoleServer,
     model::{
@@ -19,9 +19,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::{PollSendError, PollSender};
 use tower_seal::{
-    Error, Verified,
+    Config, Error, Verified,
+    duplex::{Acceptor, pipe},
     error::Code,
     mcp::{self, MessageTransport},
+    protocol::Destination,
 };
 
 use crate::support::{Sides, Watchdog};
@@ -108,13 +110,23 @@ async fn what_is_no_message_is_ignored_or_objected_to_and_ends_nothing() {
     // Nobody knows who says so.
     let ClientRequest::PingRequest(ping) = ping.request else { panic!("{ping:?}") };
     assert!(ping.extensions.get::<Verified>().is_none());
-    for objection in objections {
-        assert_eq!(
-            (&objection["id"], &objection["error"]["code"]),
-            (&Value::Null, &json!(-32600)),
-            "{objection}"
-        );
+    for (objection, id) in objections.into_iter().zip([json!(null), json!(null), json!(7)]) {
+        assert_eq!((&objection["id"], &objection["error"]["code"]), (&id, &json!(-32600)), "{objection}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_ends_the_call_that_it_is_for() {
+    let (mut transport, mut far) = by_hand();
+    for answer in [r#"{"jsonrpc":"2.0","id":"a","error":7}"#, r#"{"jsonrpc":"1.0","id":1,"result":{}}"#] {
+        far.say(answer);
+    }
+    for id in [RequestId::String("a".into()), RequestId::Number(1)] {
+        let message = Transport::<RoleClient>::receive(&mut transport).await;
+        let Some(JsonRpcMessage::Error(error)) = message else { panic!("{message:?}") };
+        assert_eq!(error.id, Some(id));
+    }
+    assert!(far.heard.try_recv().is_err(), "nobody is told");
 }
 
 #[tokio::test]
@@ -198,6 +210,41 @@ async fn closing_does_not_wait_for_ever() {
     Transport::<RoleClient>::close(&mut transport).await.unwrap();
     assert_eq!(before.elapsed().as_secs(), 2);
     drop(far);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_does_not_wait_for_ever_for_a_far_side_that_reads_nothing() {
+    let (mut transport, far) = by_hand();
+    let ping = |id| ClientJsonRpcMessage::request(PingRequest::default().into(), RequestId::Number(id));
+    let mut sends: Vec<_> =
+        (0..4).map(|id| Transport::<RoleClient>::send(&mut transport, ping(id)).boxed()).collect();
+    // There is room for two; the third has its turn, and keeps it.
+    for (i, send) in sends.iter_mut().enumerate() {
+        assert_eq!(futures_util::poll!(send.as_mut()).is_ready(), i < 2);
+    }
+    let before = tokio::time::Instant::now();
+    let closed = Transport::<RoleClient>::close(&mut transport).await;
+    assert!(matches!(closed, Err(Error::TimedOut { .. })), "{closed:?}");
+    assert_eq!(before.elapsed().as_secs(), 5);
+    drop(far);
+}
+
+#[tokio::test]
+async fn nobody_is_at_the_other_end_of_a_connection_that_is_not_sealed() {
+    let acceptor = Acceptor::new(Config::plaintext());
+    let (here, there) = tokio::io::duplex(4096);
+    let config = Config::plaintext();
+    let (near, far) = tokio::try_join!(
+        pipe::connect(here, &config, Destination::default()),
+        pipe::accept(there, &acceptor)
+    )
+    .unwrap();
+    let (mut near, mut far) = (mcp::transport(near), mcp::transport(far));
+    let ping = ClientJsonRpcMessage::request(PingRequest::default().into(), RequestId::Number(1));
+    Transport::<RoleClient>::send(&mut near, ping).await.unwrap();
+    let Some(JsonRpcMessage::Request(ping)) = receive(&mut far).await else { panic!() };
+    let ClientRequest::PingRequest(ping) = ping.request else { panic!("{ping:?}") };
+    assert!(ping.extensions.get::<Verified>().is_none());
 }
 
 /// Answers may be sent from many tasks at once, to a far side that reads slowly.

@@ -74,4 +74,31 @@ async fn an_error_has_its_cause_and_what_is_no_text_is_left_out() {
     assert!(error.contains("truncated: the connection ended without FINAL"), "{error}");
     let error = transport.send("{}").await.unwrap_err().to_string();
     assert!(error.contains("truncated"), "{error}");
+    assert!(!transport.is_connected());
+}
+
+/// The clock stands: what this waits for are the limits themselves.
+#[tokio::test(start_paused = true)]
+async fn closing_does_not_wait_for_ever_for_a_far_side_that_reads_nothing() {
+    let sides = Sides::new();
+    let (near, far) = sides.pipe().await;
+    let mut transport = MessageTransport::new(near);
+    assert!(transport.is_connected());
+    let long = "x".repeat(MIB);
+    assert!(futures_util::poll!(transport.send(&long)).is_pending(), "the pipe is full");
+    let before = tokio::time::Instant::now();
+    let error = transport.close().await.unwrap_err().to_string();
+    assert!(error.contains("the far side does not read"), "{error}");
+    assert_eq!(before.elapsed().as_secs(), 5);
+    drop(far);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_sent_ends_the_client_as_any_error() {
+    let sides = Sides::new();
+    let (near, far) = sides.pipe().await;
+    let mut transport = MessageTransport::new(near);
+    transport.send(&"x".repeat(MIB + 1)).await.unwrap_err();
+    assert!(!transport.is_connected());
+    drop(far);
 }

@@ -3,7 +3,11 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tower::{Service as _, ServiceExt as _};
-use tower_seal::{Config, Error, rpc::Message, telemetry::Metric};
+use tower_seal::{
+    Config, Error,
+    rpc::{Client, Message, NoService, serve},
+    telemetry::Metric,
+};
 
 use crate::{far::*, support::*};
 
@@ -45,7 +49,10 @@ async fn ids_are_compared_as_json_values() {
         ("0", "-0.0", "\"0\""),
         ("-9223372036854775808", "-9223372036854775808", "9223372036854775808"),
         ("9007199254740993", "9007199254740993", "9007199254740992"),
-        ("18446744073709551615", "1.8446744073709551615e19", "1844674407370955161"),
+        // Beyond 2^63, where numbers with a fraction cannot tell neighbours apart.
+        ("18446744073709551615", "18446744073709551615", "18446744073709551614"),
+        ("18446744073709551616", "1.8446744073709551616e19", "18446744073709551615"),
+        ("1e40", "10000000000000000000000000000000000000000", "1e39"),
         ("1e300", "1E+300", "1e301"),
         ("0.1", "1e-1", "0.2"),
         ("\"\"", "\"\"", "null"),
@@ -168,6 +175,60 @@ async fn a_batch_is_answered_by_an_array_of_its_answers() {
         }
     }
     assert_eq!(config.telemetry().value(Metric::LateAnswers), 2 + 2 * 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_batch_is_known_by_any_id_that_tells_calls_apart() {
+    let (client, mut far, _end) = client(&Config::plaintext(), 16);
+    for answer in [
+        "[{\"id\":null,\"error\":{}},{\"id\":null,\"error\":{}},{\"id\":2,\"result\":1}]",
+        "[{\"id\":1e999,\"error\":{}},{\"id\":1,\"result\":1},{\"id\":2,\"result\":1}]",
+    ] {
+        let mut asked = Box::pin(call(&client, "[{\"id\":1,\"method\":\"a\"},{\"id\":2,\"method\":\"b\"}]"));
+        begin(&mut asked).await;
+        far.receive().await;
+        far.send(answer).await;
+        assert_eq!(asked.await.unwrap().unwrap(), answer);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_cannot_be_served_ends_its_call() {
+    let batch = "[{\"id\":1,\"method\":\"a\"},{\"method\":\"n\"},{\"id\":2,\"method\":\"b\"}]";
+    for (code, app) in [
+        (-32603, App::new(tower::service_fn(|_| async { Err(Failure("no")) }))),
+        (413, app(|_| async { Some(vec![b' '; 1000].into()) })),
+        (-32601, App::new(NoService.map_err(|never| match never {}))),
+    ] {
+        let (mut left, right) = pipes(16);
+        left.longest = 500;
+        tokio::spawn(serve(&Config::plaintext(), left, app));
+        let (client, driver) = Client::connect(&Config::plaintext(), right);
+        tokio::spawn(driver);
+        let answer = call(&client, batch).await.unwrap().unwrap();
+        assert_eq!(faults(&answer), [(1.into(), code), (2.into(), code)]);
+    }
+    // As many errors as fit into a record, where the batch is full of requests.
+    let many: Vec<_> = (0..40_000).map(|i| format!("{{\"id\":{i},\"method\":\"m\"}}")).collect();
+    let (client, driver) = {
+        let (left, right) = pipes(16);
+        tokio::spawn(serve(&Config::plaintext(), left, NoService));
+        Client::connect(&Config::plaintext(), right)
+    };
+    tokio::spawn(driver);
+    let answer = call(&client, format!("[{}]", many.join(","))).await.unwrap().unwrap();
+    assert!((MIB - 100..=MIB).contains(&answer.len()), "{}", answer.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_may_have_a_method_that_is_null() {
+    let (client, mut far, _end) = client(&Config::plaintext(), 16);
+    let mut asked = Box::pin(call(&client, request(1, "m")));
+    begin(&mut asked).await;
+    far.receive().await;
+    far.send("{\"id\":1,\"method\":null,\"error\":null,\"result\":\"r\"}").await;
+    assert_eq!(parse(&asked.await.unwrap().unwrap())["result"], "r");
+    assert!(far.is_silent());
 }
 
 // ---- what nobody waits for ----
@@ -326,6 +387,8 @@ async fn requests_to_a_side_that_serves_nothing_find_no_method() {
     far.send(notification("n")).await;
     far.send(request("x", "m")).await;
     assert_eq!(fault(&far.receiver.recv().await.unwrap()), ("x".into(), -32601));
+    far.send("[{\"method\":\"n\"},{\"id\":1,\"method\":\"m\"}]").await;
+    assert_eq!(faults(&far.receiver.recv().await.unwrap()), [(1.into(), -32601)]);
     settle().await;
     assert!(far.is_silent());
 }

@@ -8,7 +8,8 @@ use tower_seal::{
     Error,
     config::Encoding,
     error::Code,
-    rpc::{SealLayer, UnsealLayer},
+    rpc::{NoService, SealLayer, UnsealLayer},
+    telemetry::Metric,
 };
 
 use crate::support::*;
@@ -152,7 +153,37 @@ async fn messages_have_at_most_a_mebibyte() {
     let batch = format!("[{}]", asking(0));
     let wire = sides.serve(app(|_| async { Some(Bytes::from(vec![b' '; MIB + 1])) }));
     let answer = ask(&sides.seal(wire), batch).await.unwrap().unwrap();
-    assert_eq!(fault(&answer), (serde_json::Value::Null, 413));
+    assert_eq!(faults(&answer), [("ab".into(), 413)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_large_is_told_to_a_request_whose_id_fills_the_error_too() {
+    let sides = Sides::new();
+    let (app, served) = counted(app(|_| async { Some(Bytes::from(vec![b' '; MIB + 1])) }));
+    let message = request("x".repeat(MIB - 60), "m");
+    let answer = ask(&sides.seal(sides.serve(app)), message).await.unwrap().unwrap();
+    assert_eq!((fault(&answer), served.value()), ((serde_json::Value::Null, 413), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_answers_a_notification_is_opened_and_dropped() {
+    let sides = Sides::new();
+    let rpc = sides.seal(sides.serve(app(|_| async { Some("unasked".into()) })));
+    for message in [notification("n"), response(1, "r")] {
+        assert_eq!(ask(&rpc, message).await.unwrap(), None);
+    }
+    assert_eq!(sides.client.telemetry().value(Metric::RecordsOpened), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_serves_nothing_says_so_to_what_wants_an_answer() {
+    let sides = Sides::new();
+    let rpc = sides.seal(sides.serve(App::new(NoService.map_err(|never| match never {}))));
+    assert_eq!(ask(&rpc, notification("n")).await.unwrap(), None);
+    assert_eq!(sides.client.telemetry().value(Metric::RecordsOpened), 0);
+    assert_eq!(fault(&ask(&rpc, request(1, "m")).await.unwrap().unwrap()), (1.into(), -32601));
+    let batch = "[{\"id\":1,\"method\":\"m\"},{\"method\":\"n\"}]";
+    assert_eq!(faults(&ask(&rpc, batch).await.unwrap().unwrap()), [(1.into(), -32601)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -57,6 +57,106 @@ async fn the_far_sides_end_ends_every_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_came_before_the_far_sides_end_is_served_and_answered() {
+    let app = app(|message| async move {
+        tokio::time::sleep(3 * SECOND).await;
+        reply(&parse(&message.bytes))
+    });
+    let (app, served) = counted(app);
+    let (pipe, mut far) = by_hand(1);
+    let driver = serve(&Config::plaintext(), pipe, app);
+    let client = driver.client();
+    let mut own = Box::pin(call(&client, request("own", "m")));
+    begin(&mut own).await;
+    for i in 0..3 {
+        far.send(notification("n")).await;
+        far.send(request(i, "m")).await;
+    }
+    far.sender = None;
+    let end = tokio::spawn(driver);
+    let began = tokio::time::Instant::now();
+    // Nothing answers a call of ours any more.
+    own.await.unwrap_err();
+    call(&client, request("later", "m")).await.unwrap_err();
+    assert_eq!(began.elapsed().as_secs(), 0);
+    let mut answered = 0;
+    while let Some(message) = far.receiver.recv().await {
+        answered += usize::from(parse(&message)["result"] == "m");
+    }
+    assert_eq!((served.value(), answered), (6, 3));
+    end.await.unwrap().unwrap();
+    assert_eq!(began.elapsed(), 3 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_of_a_client_that_goes_at_once_are_served() {
+    for notifications in [1, 5, 100] {
+        let (left, right) = pipes(100);
+        let (client, driver) = Client::connect(&Config::plaintext(), right);
+        let driver = tokio::spawn(driver);
+        for _ in 0..notifications {
+            call(&client, notification("n")).await.unwrap();
+        }
+        drop(client);
+        driver.await.unwrap().unwrap();
+        settle().await;
+        let (app, served) = counted(echo());
+        serve(&Config::plaintext(), left, app).await.unwrap();
+        assert_eq!(served.value(), notifications);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_side_that_has_ended_and_is_gone_fails_nothing() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let app = app(move |message| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            reply(&parse(&message.bytes))
+        }
+    });
+    let (pipe, mut far) = by_hand(16);
+    let end = tokio::spawn(serve(&Config::plaintext(), pipe, app));
+    far.send(request(1, "m")).await;
+    far.sender = None;
+    settle().await;
+    assert!(!end.is_finished());
+    drop(far);
+    gate.open();
+    end.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_ready_leave_before_an_unused_connection_ends() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let app = app(move |message| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            reply(&parse(&message.bytes))
+        }
+    });
+    let (pipe, mut far) = by_hand(16);
+    let driver = serve(&Config::plaintext(), pipe, app).until_unused();
+    let client = driver.client();
+    let end = tokio::spawn(driver);
+    for i in 0..5 {
+        far.send(request(i, "m")).await;
+    }
+    settle().await;
+    gate.open();
+    drop(client);
+    end.await.unwrap().unwrap();
+    for _ in 0..5 {
+        assert_eq!(far.receive().await["result"], "m");
+    }
+    assert!(far.receiver.recv().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_connection_ends_every_call_with_its_error() {
     let (client, far, end) = client(&Config::plaintext(), 16);
     let calls = begun(&client).await;
@@ -182,6 +282,7 @@ async fn what_is_being_served_is_cancelled_when_the_connection_ends() {
         }
         settle().await;
         assert_eq!(running.value(), 5);
+        let began = tokio::time::Instant::now();
         match how {
             "ended" => far.sender = None,
             "failed" => far.sender.as_ref().unwrap().send(Err(io::Error::other("cut"))).await.unwrap(),
@@ -190,6 +291,8 @@ async fn what_is_being_served_is_cancelled_when_the_connection_ends() {
         }
         let _ = end.await;
         assert_eq!(running.value(), 0, "{how}");
+        // What the far side asked for before it ended its direction has some time.
+        assert_eq!(began.elapsed().as_secs(), if how == "ended" { 5 } else { 0 }, "{how}");
         assert!(far.is_silent() || far.receiver.recv().await.is_none());
     }
 }

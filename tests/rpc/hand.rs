@@ -1,17 +1,18 @@
 //! A caller by hand, which can send what the client layer never would, and looks at the frames that come back.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, future::ready, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use rand_core::UnwrapErr;
+use tower::service_fn;
 use tower_seal::{
     Config, Error,
     config::Encoding,
     error::Code,
-    protocol::{self, Awaiting, Destination, Final, Initiator, Record, Session},
+    protocol::{self, Awaiting, Destination, Final, Initiator, Record, Responder, Sealer, Session},
 };
 
-use crate::support::{MIB, SECOND, Wire, parse, send};
+use crate::support::{MIB, SECOND, Wire, is_hello, parse, send};
 
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -66,6 +67,26 @@ impl Hand {
         assert_eq!(opened.last, Final::Yes);
         Bytes::copy_from_slice(&opened.plaintext)
     }
+}
+
+/// A server that makes its answers by hand, with the sealer that each has.
+pub(crate) fn answering<F>(config: &Config, answer: F) -> Wire
+where
+    F: Fn(&mut Sealer) -> Bytes + Clone + Send + Sync + 'static,
+{
+    let responder = Arc::new(Responder::new(config.clone()));
+    Wire::new(service_fn(move |frame: Bytes| {
+        let reply = if is_hello(&frame) {
+            let (reply, session) = responder.accept(&frame, |_| true, || true, &mut rng(), now()).unwrap();
+            responder.admit(session);
+            reply
+        } else {
+            let record = Record::parse(BytesMut::from(&frame[..]), Encoding::Binary, MIB).unwrap();
+            let (offered, _) = responder.open(record, now()).unwrap();
+            answer(&mut offered.claim(false, &mut rng(), now()).unwrap().response)
+        };
+        ready(Ok(Some(reply)))
+    }))
 }
 
 /// The code of an error about a request, and whether it is signed for it.

@@ -12,7 +12,7 @@ use tower::{
 };
 use tower_seal::{
     Config,
-    rpc::{Client, Message, SealLayer, UnsealLayer, serve},
+    rpc::{Client, Message, NotSent, SealLayer, UnsealLayer, serve},
     telemetry::Metric,
 };
 
@@ -85,11 +85,16 @@ async fn load_shed_below_the_layer_is_an_error_of_the_transport() {
     let sides = Sides::new();
     let (app, gate, _) = gated();
     let wire = ServiceBuilder::new().load_shed().concurrency_limit(1).service(sides.serve(app));
+    // What was shed was not sent; of anything else nobody knows it.
+    let wire = wire.map_err(|error| match error.downcast::<Overloaded>() {
+        Ok(shed) => BoxError::from(NotSent::new(*shed)),
+        Err(error) => error,
+    });
     let rpc = SealLayer::new(sides.client.clone()).layer(BoxCloneSyncService::new(wire));
     let held = tokio::spawn(rpc.clone().oneshot(request(1, "m")));
     settle().await;
     let error = rpc.clone().oneshot(request(2, "m")).await.unwrap_err();
-    assert!(error.source().unwrap().is::<Overloaded>(), "{error:?}");
+    assert!(error.source().unwrap().source().unwrap().is::<Overloaded>(), "{error:?}");
     gate.open();
     held.await.unwrap().unwrap();
 }

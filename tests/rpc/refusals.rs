@@ -3,14 +3,15 @@
 use bytes::{Bytes, BytesMut};
 use tower::ServiceExt as _;
 use tower_seal::{
-    Error,
+    Config, Error, Identity,
     config::{Encoding, Signatures},
     error::Code,
     protocol::Final,
+    trust::Pinned,
 };
 
 use crate::{
-    hand::{Hand, refusal, unsigned},
+    hand::{Hand, answering, now, refusal, unsigned},
     support::*,
 };
 
@@ -183,6 +184,14 @@ async fn records_above_the_limit_are_too_large() {
     }
 }
 
+/// Cuts the signature out: flag, and 64 + 1 + 4 bytes behind kind, flags, opening and nonce.
+fn without_signature(record: &[u8]) -> Vec<u8> {
+    let mut bytes = record.to_vec();
+    bytes[1] &= !2;
+    bytes.drain(2 + 48 + 12..2 + 48 + 12 + 69);
+    bytes
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unsigned_record_is_refused_where_all_are_signed() {
     // A client that follows `handshake` by itself is told `every` by the server.
@@ -192,11 +201,7 @@ async fn an_unsigned_record_is_refused_where_all_are_signed() {
     let hand = Hand::new(&sides.client, Encoding::Binary, &wire).await;
     hand.ask(&request(1, "m")).await.unwrap();
     let sent = hand.begin(&request(2, "m"), Final::Yes);
-    // Cut the signature out: flag, and 64 + 1 + 4 bytes behind kind, flags, opening and nonce.
-    let mut bytes = sent.bytes.to_vec();
-    bytes[1] &= !2;
-    bytes.drain(2 + 48 + 12..2 + 48 + 12 + 69);
-    let answer = send(&wire, bytes).await.unwrap();
+    let answer = send(&wire, without_signature(&sent.bytes)).await.unwrap();
     assert_eq!(refusal(&answer, &sent.response), (Code::InvalidSignature, true));
 }
 
@@ -294,4 +299,76 @@ async fn a_client_passes_on_nothing_that_is_no_answer_to_its_request() {
             ask(&rpc, request(1, "m")).await.unwrap();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_be_in_the_other_encoding() {
+    let sides = Sides::new();
+    let wire = answering(&sides.server, |sealer| {
+        sealer.speak(Encoding::Json);
+        sealer.seal(&b"answer"[..], Final::Yes, now()).unwrap()
+    });
+    assert_eq!(ask(&sides.seal(wire), request(1, "m")).await.unwrap().unwrap(), "answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_final_is_truncated() {
+    let sides = Sides::new();
+    let wire = answering(&sides.server, |sealer| sealer.seal(&b"answer"[..], Final::No, now()).unwrap());
+    let error = ask(&sides.seal(wire), request(1, "m")).await.unwrap_err();
+    assert_eq!(error.code(), Some(Code::Truncated), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn trust_that_is_withdrawn_by_the_client_ends_its_session_before_the_next_call() {
+    let mut sides = Sides::new();
+    let server = sides.server.node_id();
+    let servers = std::sync::Arc::new(Pinned::new([server]));
+    let client = Identity::generate();
+    sides.clients.insert(client.node_id());
+    sides.client = Config::new(client, servers.clone());
+    let (app, served) = counted(echo());
+    let (wire, traffic) = Traffic::through(sides.serve(app));
+    let rpc = sides.seal(wire);
+    ask(&rpc, request(1, "m")).await.unwrap();
+    servers.remove(server);
+    for _ in 0..2 {
+        let error = ask(&rpc, request(2, "m")).await.unwrap_err();
+        assert!(matches!(error, Error::Untrusted { code: Code::UntrustedPeer, .. }), "{error:?}");
+    }
+    assert_eq!((traffic.messages.value(), served.value()), (1, 1));
+    servers.insert(server);
+    ask(&rpc, request(2, "m")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_signed_handshakes_only_the_first_records_are_signed() {
+    let mut sides = Sides::new();
+    sides.client = sides.client.signatures(Signatures::Handshake);
+    sides.server = sides.server.signatures(Signatures::Handshake);
+    let frames = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = frames.clone();
+    let (app, served) = counted(echo());
+    let wire = middle(sides.serve(app), move |frame, next| {
+        let seen = seen.clone();
+        async move {
+            let answer = next.oneshot(frame.clone()).await?.unwrap();
+            seen.lock().unwrap().extend([frame, answer.clone()]);
+            Ok(Some(answer))
+        }
+    });
+    let rpc = sides.seal(wire.clone());
+    for i in 0..3 {
+        ask(&rpc, request(i, "m")).await.unwrap();
+    }
+    // Bit 1 of the flags (PROTOCOL section 4.2); the first two are hello and reply.
+    let signed = frames.lock().unwrap()[2..].iter().map(|frame| frame[1] & 2 == 2).collect::<Vec<_>>();
+    assert_eq!(signed, [true, false, false, false, false, false]);
+
+    let hand = Hand::new(&sides.client, Encoding::Binary, &wire).await;
+    let sent = hand.begin(&request(9, "m"), Final::Yes);
+    let answer = send(&wire, without_signature(&sent.bytes)).await.unwrap();
+    assert_eq!(refusal(&answer, &sent.response), (Code::InvalidSignature, true));
+    assert_eq!(served.value(), 3);
+    hand.ask(&request(9, "m")).await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Sessions that grow old.
 
-use tower::ServiceExt as _;
-use tower_seal::telemetry::Metric;
+use tower::{Layer as _, ServiceBuilder, ServiceExt as _};
+use tower_seal::{rpc::SealLayer, telemetry::Metric};
 
 use crate::support::*;
 
@@ -43,6 +43,25 @@ async fn a_session_is_renewed_before_its_time_is_up_and_nobody_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_call_that_begins_a_renewal_keeps_its_place_under_a_limit_of_one_at_a_time() {
+    let sides = Sides::new().server_limits(|limits| limits.session = 1000 * SECOND);
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    let wire = middle(wire, move |frame, next| {
+        let stuck = is_hello(&frame) && traffic.hellos.value() > 0;
+        async move { if stuck { std::future::pending().await } else { next.oneshot(frame).await } }
+    });
+    let wire = ServiceBuilder::new().concurrency_limit(1).service(wire);
+    let rpc = SealLayer::new(sides.client.clone()).layer(wire);
+    for _ in 0..3 {
+        rpc.clone().oneshot(request(1, "m")).await.unwrap();
+        tokio::time::advance(302 * SECOND).await;
+    }
+    let began = tokio::time::Instant::now();
+    rpc.oneshot(request(1, "m")).await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 0, "the old session serves, and nobody waited for the handshake");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_rested_long_is_made_anew() {
     let sides = Sides::new();
     let (wire, traffic) = Traffic::through(sides.serve(echo()));
@@ -79,4 +98,22 @@ async fn keys_are_wiped_when_sessions_are_over_without_another_message() {
     assert_eq!(live(), 1);
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(live(), 0);
+}
+
+#[test]
+fn keys_are_wiped_though_the_runtime_of_the_first_session_is_gone() {
+    let sides = Sides::new().server_limits(|limits| limits.idle = 100 * SECOND);
+    let wire = sides.serve(echo());
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    for _ in 0..2 {
+        runtime().block_on(async {
+            ask(&sides.seal(wire.clone()), request(1, "m")).await.unwrap();
+        });
+    }
+    runtime().block_on(async {
+        ask(&sides.seal(wire.clone()), request(1, "m")).await.unwrap();
+        tokio::time::sleep(200 * SECOND).await;
+    });
+    assert_eq!(sides.server.telemetry().value(Metric::SessionsLive), 0);
 }

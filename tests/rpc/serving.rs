@@ -3,6 +3,7 @@
 use std::{
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tower::{Service, ServiceExt as _};
 use tower_seal::{
     Config, Error,
     config::Limits,
-    rpc::{Client, Message, serve},
+    rpc::{Client, Driver, Message, serve},
 };
 
 use crate::{far::*, support::*};
@@ -48,6 +49,12 @@ async fn answers_leave_in_the_order_in_which_they_are_done() {
     }
 }
 
+/// As it is made in the place of a service.
+fn error(id: impl Into<Value>, code: i32) -> Value {
+    let message = if code == -32600 { "Invalid Request" } else { "Internal error" };
+    json!({ "jsonrpc": "2.0", "id": id.into(), "error": { "code": code, "message": message } })
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_kind_of_message_gets_what_it_should() {
     let (app, served) = counted(App::new(tower::service_fn(|message: Message| async move {
@@ -69,7 +76,10 @@ async fn every_kind_of_message_gets_what_it_should() {
             json!([{ "jsonrpc": "2.0", "id": 1, "result": "a" }]),
         ),
         ("{\"id\":\"\\u0061\",\"method\":\"fail\"}", json!(["a", -32603])),
-        ("[{\"id\":1,\"method\":\"fail\"}]", json!([null, -32603])),
+        (
+            "[{\"id\":1,\"method\":\"fail\"},{\"method\":\"m\"},7,{\"id\":\"\\u0061\",\"method\":\"m\"}]",
+            json!([error(1, -32603), error(Value::Null, -32600), error("a", -32603)]),
+        ),
         ("", json!([null, -32700])),
         ("{\"id\":1,\"method\"", json!([null, -32700])),
         ("{\"id\":1} {}", json!([null, -32700])),
@@ -83,9 +93,9 @@ async fn every_kind_of_message_gets_what_it_should() {
     for (message, answer) in answered {
         far.send(message).await;
         let got = far.receiver.recv().await.unwrap();
+        assert!(!String::from_utf8_lossy(&got).contains("secret"));
         if answer[1].is_i64() {
             assert_eq!(json!(fault(&got)), answer, "{message}");
-            assert!(!String::from_utf8_lossy(&got).contains("secret"));
         } else {
             assert_eq!(parse(&got), answer, "{message}");
         }
@@ -108,18 +118,18 @@ async fn every_kind_of_message_gets_what_it_should() {
 #[tokio::test(start_paused = true)]
 async fn what_a_connection_cannot_carry_does_not_end_it() {
     let (mut pipe, mut far) = by_hand(16);
-    pipe.longest = 100;
-    let long = "m".repeat(200);
+    pipe.longest = 300;
+    let long = "m".repeat(400);
     let driver = serve(&Config::plaintext(), pipe, echo());
     let client = driver.client();
     let _end = tokio::spawn(driver);
     // An answer, to a request or to a batch.
     far.send(request("x", &long)).await;
     assert_eq!(fault(&far.receiver.recv().await.unwrap()), ("x".into(), 413));
-    far.send(format!("[{{\"id\":1,\"method\":\"{long}\"}}]")).await;
-    assert_eq!(fault(&far.receiver.recv().await.unwrap()), (Value::Null, 413));
+    far.send(format!("[{{\"id\":1,\"method\":\"{long}\"}},{{\"id\":2,\"method\":\"m\"}}]")).await;
+    assert_eq!(faults(&far.receiver.recv().await.unwrap()), [(1.into(), 413), (2.into(), 413)]);
     // Even that may be too long, and then there is none.
-    far.send(request("y".repeat(100), &long)).await;
+    far.send(request("y".repeat(300), &long)).await;
     // Messages of our own.
     for message in [request(1, &long), notification(&long)] {
         let error = call(&client, message).await.unwrap_err();
@@ -231,7 +241,7 @@ async fn what_waits_is_bounded_in_bytes_too() {
     });
     let limits = |limits: &mut Limits| {
         limits.serving = 1;
-        limits.record = MIB;
+        limits.waiting_bytes = MIB;
     };
     let (_client, far, _end) = served(&config(limits), app);
     let sender = far.sender.clone().unwrap();
@@ -321,6 +331,8 @@ async fn an_answer_is_read_behind_requests_for_which_there_is_no_room() {
     for i in 3..6 {
         assert_eq!(fault(&far.receiver.recv().await.unwrap()), (i.into(), 503));
     }
+    far.send("[{\"id\":6,\"method\":\"m\"},{\"method\":\"m\"},{\"id\":7,\"method\":\"m\"}]").await;
+    assert_eq!(faults(&far.receiver.recv().await.unwrap()), [(6.into(), 503), (7.into(), 503)]);
     far.send(response("back", "r")).await;
     for i in 0..3 {
         let answer = far.receive().await;
@@ -337,6 +349,77 @@ async fn an_answer_is_read_behind_requests_for_which_there_is_no_room() {
     assert!(far.is_silent());
 }
 
+/// Both sides call at once: so many each, of so many bytes, to services that take a second each.
+async fn call_each_other(config: &Config, calls: usize, size: usize, capacity: usize) -> Duration {
+    let _watchdog = Watchdog::start();
+    let app = app(|message| async move {
+        tokio::time::sleep(SECOND).await;
+        Some(response(parse(&message.bytes)["id"].clone(), "done"))
+    });
+    let (left, right) = pipes(capacity);
+    let drivers = [left, right].map(|pipe| serve(config, pipe, app.clone()));
+    let clients = drivers.each_ref().map(Driver::client);
+    let _ends = drivers.map(tokio::spawn);
+    let (began, text) = (tokio::time::Instant::now(), "m".repeat(size));
+    let calls: Vec<_> = (0..calls * 2)
+        .map(|i| {
+            let (client, message) = (clients[i % 2].clone(), request(i, &text));
+            tokio::spawn(async move { call(&client, message).await })
+        })
+        .collect();
+    for call in calls {
+        let answer = parse(&call.await.unwrap().unwrap().unwrap());
+        assert_eq!(answer["result"], "done", "{answer}");
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_sides_that_are_full_of_each_others_calls_do_not_wait_for_each_other() {
+    for (serving, in_flight, size, capacity) in
+        [(1, 1024, 100_000, 4), (4, 1024, 100_000, 4), (4, 1024, 100_000, 16), (1, 8, 10, 4), (4, 64, 10, 4)]
+    {
+        let config = config(|limits| {
+            limits.serving = serving;
+            limits.in_flight = in_flight;
+        });
+        let took = call_each_other(&config, 100, size, capacity).await;
+        // As long as serving them takes, and not until a limit freed one.
+        assert!(
+            took <= SECOND * (100 / serving as u32 + 10),
+            "{serving} {in_flight} {size} {capacity} {took:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_calls_of_8_kb_each_way_find_room() {
+    call_each_other(&Config::plaintext(), 1000, 8000, 4).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_are_bounded_in_bytes_since_ids_may_be_long() {
+    let limits = |limits: &mut Limits| {
+        limits.serving = 1;
+        limits.waiting_bytes = MIB;
+    };
+    // The far side reads nothing, and a call of ours waits.
+    let (pipe, far) = by_hand(1);
+    let driver = serve(&config(limits), pipe, app(|_| std::future::pending()));
+    let client = driver.client();
+    let mut own = Box::pin(call(&client, request("own", "m")));
+    begin(&mut own).await;
+    let _end = tokio::spawn(driver);
+    let sender = far.sender.clone().unwrap();
+    let room = sender.capacity();
+    for i in 0..100 {
+        far.send(request("x".repeat(100_000 + i), "m")).await;
+    }
+    settle().await;
+    // As many wait as there is room for, one refusal is at the writer, and as many are behind it.
+    assert_eq!(100 - (room - sender.capacity()), 11 + 1 + 11);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_service_knows_who_is_at_the_other_end() {
     // A caller can be had only from the protocol.
@@ -351,7 +434,14 @@ async fn the_service_knows_who_is_at_the_other_end() {
     let caller = callers.lock().unwrap().pop().unwrap();
 
     let (pipe, far) = by_hand(16);
-    let _end = tokio::spawn(serve(&Config::plaintext(), pipe, note).caller(caller));
+    let _end = tokio::spawn(serve(&Config::plaintext(), pipe, note.clone()).caller(caller));
+    far.send(notification("n")).await;
+    settle().await;
+    assert_eq!(*callers.lock().unwrap(), [caller]);
+
+    // As a connection that is not sealed says it.
+    let (pipe, far) = by_hand(16);
+    let _end = tokio::spawn(serve(&Config::plaintext(), pipe, note).caller(None));
     far.send(notification("n")).await;
     settle().await;
     assert_eq!(*callers.lock().unwrap(), [caller]);

@@ -143,6 +143,12 @@ pub(crate) fn fault(message: &[u8]) -> (Value, i64) {
     (message["id"].clone(), message["error"]["code"].as_i64().unwrap())
 }
 
+/// Those of an array of errors.
+pub(crate) fn faults(message: &[u8]) -> Vec<(Value, i64)> {
+    let errors = parse(message);
+    errors.as_array().unwrap().iter().map(|error| fault(error.to_string().as_bytes())).collect()
+}
+
 // ---- services ----
 
 pub(crate) fn app<F, R>(handler: F) -> App

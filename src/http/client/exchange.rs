@@ -12,20 +12,21 @@ use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{Below, Options, Shared};
+use super::{Options, Shared};
 use crate::{
+    below::Below,
     config::Config,
     error::{Code, Error, Result},
     http::{
         BoxError, Content, SEAL_SESSION,
         body::{Budget, Failure, OpenBody, Opening, SealBody, Sealing, collect, count},
         frames::Frames,
-        message,
-        not_sent::is_unsent,
-        note_session, now, rng,
-        sessions::{Handshake, Place, without_query},
+        message, note_session, now, rng,
+        sessions::{Place, without_query},
         source::Source,
     },
+    kept::Handshake,
+    not_sent::is_unsent,
     protocol::{
         self, Awaiting, Destination, Final, Initiator, MAX_ERROR, MAX_HANDSHAKE, Plaintext, Record, Session,
     },
@@ -69,16 +70,16 @@ where
         inner.at_hand = source.at_hand().await;
         let mut rest = (!source.is_ended()).then_some(source);
         let whole = rest.is_none();
-        let mut repeated = false;
+        let (mut renewed, mut repeated) = (false, false);
         loop {
             // First of all, since not even a hello goes to where no request can go.
             let plaintext = inner.encode()?;
-            let session = match shared.sessions.ready(&inner.place) {
+            let kept = shared.sessions.at(&inner.place);
+            let session = match kept.ready() {
                 Some(session) => session,
                 None => {
-                    let own = below.split();
-                    let handshake = || handshake(options.config.clone(), &options.copied, own, &inner);
-                    Box::pin(shared.sessions.renewed(&inner.place, handshake)).await?
+                    let handshake = |own| handshake(options.config.clone(), &options.copied, own, &inner);
+                    Box::pin(kept.renewed(&mut below, handshake)).await?
                 }
             };
             if is_traced {
@@ -88,9 +89,9 @@ where
             let limit = options.config.bounds().request;
             let unsent = match session.draft_request(plaintext, last, limit, true, &mut rng(), now()) {
                 // It ended between the two lines above; nothing has been sent.
-                Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
-                    repeated = true;
-                    shared.sessions.forget(&inner.place, &session);
+                Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
+                    renewed = true;
+                    kept.forget(&session);
                     continue;
                 }
                 unsent => unsent?,
@@ -125,7 +126,7 @@ where
             });
             match answer.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" })) {
                 Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
-                    shared.sessions.forget(&inner.place, &session);
+                    kept.forget(&session);
                     if repeated || !whole || !inner.is_repeatable(options) {
                         return Err(Error::OutcomeUnknown);
                     }
@@ -134,7 +135,7 @@ where
                 // Anybody may have said this, so nothing is sent again; but the next call makes a new session, lest
                 // one that the far side has lost, and has no time to sign for, be tried until it expires.
                 Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
-                    shared.sessions.forget(&inner.place, &session);
+                    kept.forget(&session);
                     return Err(error);
                 }
                 // It may have been served, and there is no answer.

@@ -11,23 +11,22 @@ use std::{
 };
 
 use ::http::{HeaderName, Request, Response, header, request};
-use futures_util::{
-    FutureExt as _, TryFutureExt as _,
-    future::{BoxFuture, MapErr},
-};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http_body::Body;
 use tower_layer::Layer;
 use tower_service::Service;
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    BoxError, NotSent, SEAL_SESSION,
+    BoxError, SEAL_SESSION,
     body::{OpenBody, SealBody},
     sessions::Sessions,
 };
 use crate::{
+    below::Below,
     config::Config,
     error::{Error, Result},
+    shell::transport,
     telemetry::{self, Metric},
 };
 
@@ -155,65 +154,13 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // The clone has not been polled ready, so it stays, and the ready one goes.
         let clone = self.inner.clone();
-        let below = Below { service: std::mem::replace(&mut self.inner, clone), is_ready: true };
+        let below = Below::new(std::mem::replace(&mut self.inner, clone));
         let shared = self.shared.clone();
         if shared.options.config.is_plaintext() {
             return plain(shared, below, request).boxed();
         }
         let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::SEAL_SPAN, session = Empty, peer = Empty);
         exchange::exchange(shared, below, request, !span.is_disabled()).instrument(span).boxed()
-    }
-}
-
-type Called<F, E> = MapErr<F, fn(E) -> Error>;
-
-/// The service below: ready for the first call, and to be made so for others.
-struct Below<S> {
-    service: S,
-    is_ready: bool,
-}
-
-impl<S: Clone> Below<S> {
-    /// For the handshake. It takes the ready one along: under a limit of concurrency, who held that while
-    /// waiting for a handshake, its own or that of another call, could wait for ever.
-    fn split(&mut self) -> Self {
-        let clone = self.service.clone();
-        Below {
-            service: std::mem::replace(&mut self.service, clone),
-            is_ready: std::mem::take(&mut self.is_ready),
-        }
-    }
-
-    async fn ready<Request>(&mut self) -> Result<()>
-    where
-        S: Service<Request>,
-        S::Error: Into<BoxError>,
-    {
-        if !self.is_ready {
-            let ready = std::future::poll_fn(|cx| self.service.poll_ready(cx)).await;
-            ready.map_err(|error| transport(NotSent::new(error)))?;
-            self.is_ready = true;
-        }
-        Ok(())
-    }
-
-    /// To be called when it is ready, which it is not any more afterwards.
-    fn call<B, R>(&mut self, request: Request<SealBody<B>>) -> Called<S::Future, S::Error>
-    where
-        S: Service<Request<SealBody<B>>, Response = Response<R>>,
-        S::Error: Into<BoxError>,
-    {
-        self.is_ready = false;
-        self.service.call(request).map_err(transport)
-    }
-
-    async fn ready_and_call<B, R>(&mut self, request: Request<SealBody<B>>) -> Result<Response<R>>
-    where
-        S: Service<Request<SealBody<B>>, Response = Response<R>>,
-        S::Error: Into<BoxError>,
-    {
-        self.ready().await?;
-        self.call(request).await
     }
 }
 
@@ -231,10 +178,6 @@ where
     }
     shared.options.config.telemetry().count(Metric::PlaintextRequests);
     Ok(below.ready_and_call(request.map(SealBody::plain)).await?.map(OpenBody::plain))
-}
-
-fn transport(error: impl Into<BoxError>) -> Error {
-    Error::Transport(Arc::from(error.into()))
 }
 
 impl std::fmt::Debug for SealLayer {

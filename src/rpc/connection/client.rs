@@ -34,7 +34,8 @@ use crate::{
 /// not ready. Answers find their calls by id, whatever their order. A request, and a batch with requests in it, is
 /// answered by what the far side answered, errors of JSON-RPC included, or after
 /// [`Limits::response`](crate::config::Limits::response) by an error. Anything else is answered by `None` as soon
-/// as it is on its way.
+/// as it is on its way. An answer with code 503, from a far side that runs [`serve`](super::serve), says that the
+/// request found no room there: it has not been served, and may be repeated.
 ///
 /// Dropping the future of a call ends the call: it is not sent, if it has not been, and an answer to it counts
 /// as late and is dropped. The far side is not told; protocols have messages of their own for that.

@@ -6,11 +6,15 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Sleep, sleep},
+};
 use tower_service::Service;
 
 use super::{
@@ -22,10 +26,10 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::Result,
+    error::{Error, Result},
     rpc::{
         BoxError, Message,
-        fault::Fault,
+        fault::{Fault, error_answer},
         id::Id,
         shape::{Batch, Shape},
     },
@@ -39,11 +43,15 @@ const ROUNDS: usize = 16;
 /// Messages that are read in a round.
 const READS: usize = 16;
 
+/// How long what the far side has asked for may still take once it has ended its direction.
+const DRAIN: Duration = Duration::from_secs(5);
+
 /// What keeps a two-way connection going: one future, to be spawned or awaited, that owns everything.
 ///
 /// It ends, and with it every call that waits and every message that is being served,
-/// - well, when the far side ends the connection, or, with [`until_unused`](Self::until_unused), when the last
-///   client is gone;
+/// - well, when the far side has ended its direction, which ends our calls at once, and what it asked for before has
+///   been answered, or 5 s later; or, with [`until_unused`](Self::until_unused), when the last client is gone and
+///   the answers that are ready have left;
 /// - with an error, when the connection fails, when the far side reads nothing for
 ///   [`Limits::stall`](crate::config::Limits::stall), or when the service can take nothing any more;
 /// - when it is dropped.
@@ -59,6 +67,8 @@ pub struct Driver<C, S: Service<Message>> {
     /// Whose turn it is to write.
     clients_first: bool,
     ends_unused: bool,
+    /// Since the far side has ended its direction: until when it is still served.
+    draining: Option<Pin<Box<Sleep>>>,
     /// What to end with, once the connection is closed.
     ending: Option<Result<()>>,
 }
@@ -80,6 +90,7 @@ where
             sender: Some(sender),
             clients_first: true,
             ends_unused: false,
+            draining: None,
             ending: None,
         }
     }
@@ -91,9 +102,10 @@ where
         Client::new(self.shared.clone(), sender)
     }
 
-    /// Who is at the other end, for the service: the [`caller`](Message::caller) of every message.
-    pub fn caller(mut self, caller: Verified) -> Self {
-        self.serving.caller = Some(caller);
+    /// Who is at the other end, for the service: the [`caller`](Message::caller) of every message. What a sealed
+    /// connection says of itself can be given as it is: `.caller(sealed.verified())`.
+    pub fn caller(mut self, caller: impl Into<Option<Verified>>) -> Self {
+        self.serving.caller = caller.into();
         self
     }
 
@@ -117,26 +129,21 @@ where
     fn advance(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>> {
         for _ in 0..ROUNDS {
             self.serving.poll(cx)?;
-            let Driver { connection, shared, serving, writer, queue, clients_first, .. } = self;
-            let mut is_unused = false;
-            let wrote = writer.poll(cx, connection.as_mut(), &shared.calls, |cx| {
-                *clients_first = !*clients_first;
-                let answer = if *clients_first { None } else { serving.next_answer() };
-                answer.map(Next::Answer).or_else(|| match next_call(queue, &shared.calls, cx) {
-                    Poll::Ready(Some(call)) => Some(Next::Call(call)),
-                    Poll::Ready(None) => {
-                        is_unused = true;
-                        None
-                    }
-                    Poll::Pending => serving.next_answer().map(Next::Answer),
-                })
-            })?;
-            if is_unused && self.writer.is_idle() {
+            let (wrote, is_unused) = match self.write(cx) {
+                // The far side has said that it goes, so it may be gone.
+                Err(_) if self.draining.is_some() => return Ok(Poll::Ready(())),
+                written => written?,
+            };
+            let is_done = if self.draining.is_some() { self.serving.is_idle() } else { is_unused };
+            if is_done && self.writer.is_idle() {
                 return Ok(Poll::Ready(()));
             }
             match self.read(cx)? {
-                Read::Ended => return Ok(Poll::Ready(())),
-                Read::Nothing if !wrote => return Ok(Poll::Pending),
+                Read::Ended => self.drain(),
+                Read::Nothing if !wrote => {
+                    let patience = self.draining.as_mut().map(|end| end.as_mut().poll(cx));
+                    return Ok(patience.unwrap_or(Poll::Pending));
+                }
                 Read::Nothing | Read::Some => {}
             }
         }
@@ -144,10 +151,29 @@ where
         Ok(Poll::Pending)
     }
 
+    /// Whether it wrote anything, and whether there is no client any more.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(bool, bool)> {
+        let Driver { connection, shared, serving, writer, queue, clients_first, .. } = self;
+        let mut is_unused = false;
+        let wrote = writer.poll(cx, connection.as_mut(), &shared.calls, |cx| {
+            *clients_first = !*clients_first;
+            let answer = if *clients_first { None } else { serving.next_answer() };
+            answer.map(Next::Answer).or_else(|| {
+                let call = next_call(queue, &shared.calls, cx);
+                is_unused = matches!(call, Poll::Ready(None));
+                match call {
+                    Poll::Ready(Some(call)) => Some(Next::Call(call)),
+                    Poll::Ready(None) | Poll::Pending => serving.next_answer().map(Next::Answer),
+                }
+            })
+        })?;
+        Ok((wrote, is_unused))
+    }
+
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Read> {
         let mut read = Read::Nothing;
         for _ in 0..READS {
-            if !self.serving.takes_more(!self.shared.calls.is_empty()) {
+            if self.draining.is_some() || !self.serving.takes_more(!self.shared.calls.is_empty()) {
                 break;
             }
             match self.connection.as_mut().poll_next(cx) {
@@ -160,6 +186,12 @@ where
         Ok(read)
     }
 
+    /// Nothing comes any more, so no call of ours is answered; and what has come is served to its end.
+    fn drain(&mut self) {
+        self.end_calls(over());
+        self.draining = Some(Box::pin(sleep(DRAIN)));
+    }
+
     /// Gives a message to whom it is for.
     fn sort(&mut self, message: Bytes) {
         match Shape::of(&message) {
@@ -168,12 +200,14 @@ where
                 self.serving.take(wants, message);
             }
             Shape::Notification => self.serving.take(Wants::Nothing, message),
-            Shape::Batch(Batch { asks: true, .. }) => self.serving.take(Wants::Batch, message),
+            Shape::Batch(Batch { asks: true, .. }) => {
+                self.serving.take(Wants::Batch(message.clone()), message)
+            }
             Shape::Batch(Batch { answers: None, .. }) => self.serving.take(Wants::Nothing, message),
             Shape::Response { id } => self.answer(Id::of(id), false, &message),
             Shape::Batch(Batch { answers: Some(id), .. }) => self.answer(Id::of(id), true, &message),
-            Shape::Invalid { id } => self.serving.refuse(id, Fault::InvalidRequest),
-            Shape::Garbled => self.serving.refuse(None, Fault::Parse),
+            Shape::Invalid { id } => self.serving.refuse(error_answer(id, Fault::InvalidRequest)),
+            Shape::Garbled => self.serving.refuse(error_answer(None, Fault::Parse)),
         }
     }
 
@@ -196,6 +230,15 @@ fn next_call(
             Some(call) if !call.is_wanted(calls) => {}
             next => return Poll::Ready(next),
         }
+    }
+}
+
+impl<C, S: Service<Message>> Driver<C, S> {
+    /// Ends what waits for an answer, or to be sent.
+    fn end_calls(&mut self, error: Error) {
+        self.shared.end(error);
+        self.queue.close();
+        while self.queue.try_recv().is_ok() {}
     }
 }
 
@@ -226,9 +269,7 @@ where
                 Ok(Poll::Ready(())) => Ok(()),
                 Err(error) => Err(error),
             };
-            this.shared.end(result.clone().err().unwrap_or_else(over));
-            this.queue.close();
-            while this.queue.try_recv().is_ok() {}
+            this.end_calls(result.clone().err().unwrap_or_else(over));
             this.serving.stop();
             this.writer.stop();
             this.ending = Some(result);

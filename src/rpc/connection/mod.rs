@@ -23,8 +23,7 @@ use tower_service::Service;
 
 use super::{
     BoxError, Message,
-    fault::{Fault, error_answer},
-    shape::Shape,
+    fault::{Fault, refusal},
     transport,
 };
 use crate::{
@@ -48,9 +47,13 @@ fn reason(error: impl Into<BoxError>) -> Error {
 /// At most [`Limits::serving`](crate::config::Limits::serving) messages are in the service at once, each begun when
 /// the service is ready, and answered when it is done, in whatever order; behind them
 /// [`Limits::in_flight`](crate::config::Limits::in_flight) messages, and
-/// [`Limits::record`](crate::config::Limits::record) bytes, wait, and then the connection is not read further.
-/// Only while calls of ours wait, whose answers may be behind, it is read on, and requests that find no room get an
-/// error with code 503.
+/// [`Limits::waiting_bytes`](crate::config::Limits::waiting_bytes) bytes, wait, and then the connection is not read
+/// further. Only while calls of ours wait, whose answers may be behind, it is read on, and requests that find no
+/// room get an error with code 503; a notification, which cannot be refused, waits without room, and then nothing
+/// is read until there is some.
+///
+/// All of it runs in the task of the driver, the service's futures too: what takes the processor long, or blocks,
+/// holds the connection up, so let the service spawn it.
 ///
 /// A message that is being served counts until it has been answered, also while it waits for a call of its own.
 /// So two sides whose services both call back, and are both called as often as may be served at once, can wait for
@@ -61,8 +64,9 @@ fn reason(error: impl Into<BoxError>) -> Error {
 /// | a request | what the service answers; nothing for `None` |
 /// | a request that the service fails to answer | -32603, `Internal error`, and no reason, which is nobody's business |
 /// | a request with an answer that the connection refuses to carry (`Misuse`) | an error with code 413 |
+/// | a request without room | an error with code 503: it has not been served, and may be repeated |
 /// | a notification | nothing, whatever the service says |
-/// | a batch with a request in it | what the service answers: it gets the batch as a whole |
+/// | a batch with a request in it | what the service answers: it gets the batch as a whole; an error as above is an array of one for each request |
 /// | a response, or a batch of them | nothing: it is for a call of ours, or late |
 /// | JSON that is no JSON-RPC | -32600, `Invalid Request` |
 /// | anything else | -32700, `Parse error` |
@@ -85,7 +89,7 @@ impl Client {
     }
 }
 
-/// A service for a side that has none: -32601, `Method not found`.
+/// A service for a side that has none: -32601, `Method not found`, for what wants an answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoService;
 
@@ -99,10 +103,6 @@ impl Service<Message> for NoService {
     }
 
     fn call(&mut self, message: Message) -> Self::Future {
-        let id = match Shape::of(&message.bytes) {
-            Shape::Request { id } => Some(id),
-            _ => None,
-        };
-        ready(Ok(Some(error_answer(id, Fault::MethodNotFound))))
+        ready(Ok(refusal(&message.bytes, Fault::MethodNotFound)))
     }
 }

@@ -17,13 +17,14 @@ use crate::{
     error::Result,
     rpc::{
         BoxError, Message,
-        fault::{Fault, error_answer},
+        fault::{Fault, error_answer, error_answers},
     },
     telemetry,
     trust::Verified,
 };
 
-/// Everything here is bounded: what waits by number and bytes, what runs or has been answered by number.
+/// Everything here is bounded: what waits by number and bytes, what runs or has been answered by number, and
+/// what is refused by number and bytes.
 pub(super) struct Serving<S: Service<Message>> {
     service: S,
     pub(super) caller: Option<Verified>,
@@ -34,6 +35,8 @@ pub(super) struct Serving<S: Service<Message>> {
     running: FuturesUnordered<Running<S::Future>>,
     /// In the order in which they came about. Each keeps its place among the running until it leaves.
     answers: VecDeque<Answer>,
+    /// Of answers that are errors made here, since each repeats an id that may be long.
+    refused_bytes: usize,
     most_waiting: usize,
     most_waiting_bytes: usize,
     most_running: usize,
@@ -44,8 +47,8 @@ pub(super) struct Serving<S: Service<Message>> {
 pub(super) enum Wants {
     /// One to the request with this id, which is JSON text.
     Answer(Box<str>),
-    /// An array.
-    Batch,
+    /// An array, to this.
+    Batch(Bytes),
     Nothing,
 }
 
@@ -63,8 +66,9 @@ where
             is_overfull: false,
             running: FuturesUnordered::new(),
             answers: VecDeque::new(),
+            refused_bytes: 0,
             most_waiting: limits.in_flight.max(1),
-            most_waiting_bytes: limits.record,
+            most_waiting_bytes: limits.waiting_bytes.max(1),
             most_running: limits.serving.max(1),
         }
     }
@@ -72,34 +76,52 @@ where
     /// Whether another message may be read off the connection.
     ///
     /// While calls of ours wait, `for_answers`, it may even if there is no room for another to wait: the calls'
-    /// answers could be behind it, and the service may be what waits for them.
+    /// answers could be behind it, and the service may be what waits for them. And it may even if the far side does
+    /// not read our answers, which may be because it writes to us: a side stops only at more unanswered requests of
+    /// the other than it may have calls of its own, and so of two that call each other never both do. But for calls
+    /// that were given up, and notifications without room: then nothing is read until there is some.
     pub(super) fn takes_more(&self, for_answers: bool) -> bool {
-        self.answers.len() < self.most_running && (self.has_room() || for_answers && !self.is_overfull)
+        let (most_answers, has_room) = if for_answers {
+            (self.most_running.saturating_add(self.most_waiting), !self.is_overfull)
+        } else {
+            (self.most_running, self.has_room())
+        };
+        has_room && self.answers.len() < most_answers && self.refused_bytes < self.most_waiting_bytes
+    }
+
+    /// Whether nothing waits, runs, or is to leave.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty() && self.answers.is_empty()
     }
 
     fn has_room(&self) -> bool {
         self.waiting.len() < self.most_waiting && self.waiting_bytes < self.most_waiting_bytes
     }
 
-    /// Takes a message for the service. A request for which there is no room gets an error for an answer.
+    /// Takes a message for the service. One that wants an answer and for which there is no room gets an error.
     pub(super) fn take(&mut self, wants: Wants, message: Bytes) {
-        match wants {
-            Wants::Answer(id) if !self.has_room() => self.refuse(Some(&id), Fault::Busy),
-            wants => {
-                self.is_overfull = !self.has_room();
-                self.waiting_bytes = self.waiting_bytes.saturating_add(message.len());
-                self.waiting.push_back((wants, message));
+        if !self.has_room() {
+            if let Some(busy) = wants.fault(Fault::Busy) {
+                return self.refuse(busy);
             }
+            self.is_overfull = true;
         }
+        self.waiting_bytes = self.waiting_bytes.saturating_add(message.len());
+        self.waiting.push_back((wants, message));
     }
 
     /// Answers in the service's place.
-    pub(super) fn refuse(&mut self, id: Option<&str>, fault: Fault) {
-        self.answers.push_back(Answer::fault(id, fault));
+    pub(super) fn refuse(&mut self, error: Bytes) {
+        self.refused_bytes = self.refused_bytes.saturating_add(error.len());
+        self.answers.push_back(Answer { bytes: error, to: Wants::Nothing });
     }
 
     pub(super) fn next_answer(&mut self) -> Option<Answer> {
-        self.answers.pop_front()
+        let answer = self.answers.pop_front()?;
+        if answer.to == Wants::Nothing {
+            self.refused_bytes = self.refused_bytes.saturating_sub(answer.bytes.len());
+        }
+        Some(answer)
     }
 
     /// Ends what runs, and forgets what waits.
@@ -142,21 +164,26 @@ where
     }
 
     fn finish(&mut self, wants: Wants, result: Result<Option<Bytes>, S::Error>) {
-        let answer = match (wants, result) {
+        match (wants, result) {
             // It has none, whatever the service says.
-            (Wants::Nothing, _) | (_, Ok(None)) => return,
-            (to, Ok(Some(bytes))) => Answer { bytes, to },
-            (to, Err(_)) => Answer::fault(to.id(), Fault::Internal),
-        };
-        self.answers.push_back(answer);
+            (Wants::Nothing, _) | (_, Ok(None)) => {}
+            (to, Ok(Some(bytes))) => self.answers.push_back(Answer { bytes, to }),
+            (to, Err(_)) => {
+                if let Some(error) = to.fault(Fault::Internal) {
+                    self.refuse(error);
+                }
+            }
+        }
     }
 }
 
 impl Wants {
-    fn id(&self) -> Option<&str> {
+    /// An answer that says why there is no other.
+    fn fault(&self, fault: Fault) -> Option<Bytes> {
         match self {
-            Wants::Answer(id) => Some(id),
-            Wants::Batch | Wants::Nothing => None,
+            Wants::Answer(id) => Some(error_answer(Some(id), fault)),
+            Wants::Batch(batch) => error_answers(batch, fault),
+            Wants::Nothing => None,
         }
     }
 }
@@ -169,13 +196,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    fn fault(id: Option<&str>, fault: Fault) -> Self {
-        Answer { bytes: error_answer(id, fault), to: Wants::Nothing }
-    }
-
     /// What to send instead of an answer that the connection does not take.
     pub(super) fn instead(&self) -> Option<Self> {
-        (self.to != Wants::Nothing).then(|| Answer::fault(self.to.id(), Fault::TooLarge))
+        self.to.fault(Fault::TooLarge).map(|bytes| Answer { bytes, to: Wants::Nothing })
     }
 }
 

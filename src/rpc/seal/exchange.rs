@@ -7,16 +7,18 @@ use futures_util::FutureExt as _;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{Below, Options, Shared};
+use super::{Options, Shared};
 use crate::{
+    below::Below,
     config::{Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
+    kept::Handshake,
+    not_sent::is_unsent,
     protocol::{self, Awaiting, Destination, Final, Initiator, Plaintext},
     rpc::{
         BoxError,
         frame::{self, Kind},
         note_session, now, rng,
-        session::Handshake,
         shape::Shape,
     },
     signing::Signing,
@@ -40,14 +42,11 @@ where
         return Err(Error::Misuse { reason: "a message has at most 1 MiB" });
     }
     let wants_answer = Shape::of(&message).wants_answer();
-    let mut repeated = false;
+    let (mut renewed, mut repeated) = (false, false);
     loop {
         let session = match shared.kept.ready() {
             Some(session) => session,
-            None => {
-                let own = below.split();
-                shared.kept.renewed(|| handshake(options.clone(), own)).await?
-            }
+            None => shared.kept.renewed(&mut below, |own| handshake(options.clone(), own)).await?,
         };
         note_session(&span, session.id(), session.peer());
         let timeout = options.config.bounds().request;
@@ -55,8 +54,8 @@ where
         let unsent = session.draft_request(plaintext, Final::Yes, timeout, false, &mut rng(), now());
         let unsent = match unsent {
             // It ended between the two lines above; nothing has been sent.
-            Err(error) if error.code() == Some(Code::UnknownSession) && !repeated => {
-                repeated = true;
+            Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
+                renewed = true;
                 shared.kept.forget(&session);
                 continue;
             }
@@ -79,6 +78,12 @@ where
                 shared.kept.forget(&session);
                 return Err(error);
             }
+            // It may have been served, and nobody knows. Not `Transport`, which a layer above may take for leave to
+            // repeat it.
+            Err(error @ Error::Transport(_)) if !is_unsent(&error) && !(options.repeatable)(&message) => {
+                tracing::debug!(target: telemetry::TARGET, reason = ?error, "no answer");
+                return Err(Error::OutcomeUnknown);
+            }
             answer => return answer,
         }
     }
@@ -100,7 +105,7 @@ where
             target: options.target.as_deref(),
         };
         let (hello, initiator) = Initiator::start(config, destination, &mut rng())?;
-        let answer = below.call(hello).await?;
+        let answer = below.ready_and_call(hello).await?;
         let arrived = now();
         let reply = answer.ok_or(Error::new(Code::Truncated, "no answer to a hello"))?;
         match Kind::of(&reply) {
@@ -138,10 +143,14 @@ impl Sending<'_> {
     {
         let limit = self.options.config.bounds().response;
         let waited = timeout(limit, async {
+            below.ready().await?;
             match below.call(bytes.clone()).await {
                 // It broke before there was an answer. The same bytes are served at most once.
-                Err(Error::Transport(_)) => self.open_second(below.call(bytes).await?),
-                answer => self.open(answer?),
+                Err(first) => {
+                    let second = below.ready_and_call(bytes).await;
+                    self.open_second(second.map_err(|second| if is_unsent(&first) { second } else { first })?)
+                }
+                Ok(answer) => self.open(answer),
             }
         });
         waited.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" }))
@@ -170,7 +179,9 @@ impl Sending<'_> {
         match Kind::of(&frame) {
             Kind::Record(encoding) => {
                 let opened = self.open_record(frame, encoding);
-                opened.map(Some).inspect_err(|error| count(&self.options.config, error))
+                // It has been opened, so it counts; but to what wants no answer nobody wants one.
+                let opened = opened.map(|answer| self.wants_answer.then_some(answer));
+                opened.inspect_err(|error| count(&self.options.config, error))
             }
             Kind::Error => Err(self.awaiting.refused(&frame)),
             Kind::Handshake | Kind::Unsealed | Kind::Unknown => Err(NO_FRAME),

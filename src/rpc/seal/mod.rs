@@ -17,11 +17,13 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::{Instrument as _, field::Empty};
 
-use super::{BoxError, session::Kept, transport};
+use super::{BoxError, transport};
 use crate::{
+    below::Below,
     config::Config,
     error::{Error, Result},
     identity::NodeId,
+    kept::Kept,
     telemetry::{self, Metric},
 };
 
@@ -34,9 +36,15 @@ type Repeatable = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 /// Option<Bytes>>`, for one JSON-RPC message or batch of at most 1 MiB each time. Nothing is passed on that did
 /// not come out of a record.
 ///
-/// No answer is right for a notification, a response, and a batch of them; for anything else it is an error.
-/// The service below must answer a notification too, with `None` where its transport has nothing to wait for:
-/// the far side may have refused it.
+/// No answer is right for a notification, a response, and a batch of them; for anything else it is an error. An
+/// answer to them is dropped. The service below must answer a notification too, with `None` where its transport
+/// has nothing to wait for: the far side may have refused it. So `Ok(None)` says that a notification left, and
+/// nobody vouches for more: whoever is in between can answer it with nothing as well.
+///
+/// An error of the service below means that the message may have been served, unless it says by
+/// [`NotSent`](super::NotSent) that nothing has left: a message that is not [repeatable](Self::repeat_if) ends with
+/// [`Error::OutcomeUnknown`] then, and not with [`Error::Transport`], which a layer above could take for leave to
+/// repeat it.
 #[derive(Clone)]
 pub struct SealLayer {
     shared: Arc<Shared>,
@@ -104,7 +112,7 @@ impl SealLayer {
     /// Says which messages may be served twice. Default: none.
     ///
     /// When the far side has lost the session, such a message is sent again, once, in a new one; any other ends
-    /// with [`Error::OutcomeUnknown`].
+    /// with [`Error::OutcomeUnknown`]. So does any other whose transport broke.
     #[must_use]
     pub fn repeat_if(self, repeatable: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
         self.with(|options| options.repeatable = Arc::new(repeatable))
@@ -143,12 +151,11 @@ where
     fn call(&mut self, message: Bytes) -> Self::Future {
         // The clone has not been polled ready, so it stays, and the ready one goes.
         let clone = self.inner.clone();
-        let ready = std::mem::replace(&mut self.inner, clone.clone());
-        let mut below = Below { ready: Some(ready), service: clone };
+        let mut below = Below::new(std::mem::replace(&mut self.inner, clone));
         let shared = self.shared.clone();
         if shared.options.config.is_plaintext() {
             shared.note_plaintext();
-            return async move { below.call(message).await }.boxed();
+            return below.call(message).boxed();
         }
         let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::SEAL_SPAN, session = Empty, peer = Empty);
         exchange::exchange(shared, below, message, span.clone()).instrument(span).boxed()
@@ -162,46 +169,21 @@ impl Shared {
         }
         self.options.config.telemetry().count(Metric::PlaintextRequests);
     }
-}
 
-/// The service below: one that is ready, for the first call, and one to be made ready for others.
-struct Below<S> {
-    ready: Option<S>,
-    service: S,
-}
-
-impl<S> Below<S>
-where
-    S: Service<Bytes, Response = Option<Bytes>> + Clone,
-    S::Error: Into<BoxError>,
-{
-    /// For the handshake. It takes the ready one along: under a limit of concurrency, who held that while
-    /// waiting for a handshake, its own or that of another call, could wait for ever.
-    fn split(&mut self) -> Self {
-        Below { ready: self.ready.take(), service: self.service.clone() }
-    }
-
-    async fn call(&mut self, frame: Bytes) -> Result<Option<Bytes>> {
-        let mut service = match self.ready.take() {
-            Some(ready) => ready,
-            None => {
-                let mut service = self.service.clone();
-                std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(transport)?;
-                service
-            }
-        };
-        service.call(frame).await.map_err(transport)
+    fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (config, peer) = (&self.options.config, self.kept.peer());
+        f.debug_struct(name).field("config", config).field("peer", &peer).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for SealLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealLayer").field("config", &self.shared.options.config).finish_non_exhaustive()
+        self.shared.describe("SealLayer", f)
     }
 }
 
 impl<S> fmt::Debug for Seal<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seal").field("config", &self.shared.options.config).finish_non_exhaustive()
+        self.shared.describe("Seal", f)
     }
 }

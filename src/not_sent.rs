@@ -1,16 +1,17 @@
-//! What a service below [`SealLayer`](super::SealLayer) may say of its errors.
+//! What a service below a client layer may say of its errors.
 
 use std::{error::Error as StdError, fmt, io};
 
-use super::BoxError;
 use crate::error::Error;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// An error of a service that knows that nothing of the request has left it: it could not connect, say, or is
 /// too busy to.
 ///
 /// A request that breaks in any other way may have been served, and whoever called it gets
-/// [`Error::OutcomeUnknown`], unless repeating it is harmless. [`Reqwest`](super::Reqwest) says it by itself; for
-/// other clients, wrap the error: `tower::ServiceBuilder::map_err`.
+/// [`Error::OutcomeUnknown`], unless repeating it is harmless. An error of `poll_ready` counts as this one, and
+/// `http::Reqwest` says it by itself; for others, wrap the error: `tower::ServiceBuilder::map_err`.
 #[derive(Debug)]
 pub struct NotSent(BoxError);
 
@@ -35,7 +36,7 @@ impl StdError for NotSent {
 }
 
 /// Whether it is certain that nothing has left. A connection that was refused, nobody can have written to.
-pub(super) fn is_unsent(error: &Error) -> bool {
+pub(crate) fn is_unsent(error: &Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {
         let io = error.downcast_ref::<io::Error>();
