@@ -5,6 +5,7 @@
 
 mod support;
 
+mod batches;
 mod cuts;
 mod endings;
 mod faults;

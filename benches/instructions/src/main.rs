@@ -1,10 +1,10 @@
 //! Instructions for sealing, opening, handshakes and whole exchanges, counted by callgrind: a guard against growth
 //! that no noisy neighbour disturbs.
 //!
-//! `cargo bench --bench instructions` compares with `benches/instructions/baseline.txt` and fails when anything has
-//! grown by more than 5 %. `-- --update` writes a new baseline, on purpose. `-- --keep FOLDER` leaves callgrind's files
-//! there, for `callgrind_annotate`. Needs valgrind; what it counts is that of a processor with AES and AVX2, whatever
-//! the machine has beyond, since that is what valgrind knows.
+//! `cargo run --release -p tower-seal-instructions` compares with `baseline.txt` here, and fails when anything has grown
+//! by more than 5 %. `-- --update` writes a new baseline, on purpose. `-- --keep FOLDER` leaves callgrind's files there,
+//! for `callgrind_annotate`. Needs valgrind; what it counts is that of a processor with AES and AVX2, but without
+//! instructions for SHA, whatever the machine has beyond, since that is what valgrind knows.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -18,7 +18,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/baseline.txt");
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/baseline.txt");
 /// Per cent that a count may grow.
 const TOLERANCE: f64 = 5.0;
 
@@ -87,8 +87,8 @@ fn compare(counts: &[(&str, u64)]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!(
-        "\nabove the baseline by more than {TOLERANCE} %, or not in it: {}\nmend that, or run `cargo bench --bench \
-         instructions -- --update` and commit the new baseline with the reason",
+        "\nabove the baseline by more than {TOLERANCE} %, or not in it: {}\nmend that, or run `cargo run --release -p \
+         tower-seal-instructions -- --update` and commit the new baseline with the reason",
         grown.join("; ")
     );
     ExitCode::FAILURE
