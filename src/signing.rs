@@ -3,10 +3,15 @@
 use std::{
     future::Future,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
 };
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use tokio::task::yield_now;
 
 use crate::{
@@ -35,7 +40,36 @@ struct Waiting {
     leaf: [u8; 32],
     /// `None` if it is signed alone.
     ticket: Option<Ticket>,
-    others_had_a_turn: bool,
+    turn: Option<Arc<Turn>>,
+}
+
+/// That of everything else that is ready: over when the executor says so, and not because somebody polls once more.
+#[derive(Default)]
+struct Turn {
+    is_over: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Turn {
+    fn begin(cx: &Context<'_>) -> Arc<Self> {
+        let turn = Arc::new(Turn::default());
+        turn.task.register(cx.waker());
+        // All that it does is to wake when the others have had their turn.
+        let _ = pin!(yield_now()).poll(&mut Context::from_waker(&Waker::from(turn.clone())));
+        turn
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        self.task.register(cx.waker());
+        if self.is_over.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.is_over.store(true, Ordering::Release);
+        self.task.wake();
+    }
 }
 
 impl Signing {
@@ -44,8 +78,14 @@ impl Signing {
             let most = config.bounds().signed_together;
             let sign = |root: &[u8; 32], leaves| protocol::sign(config, root, leaves);
             let ticket = (most > 1).then(|| config.identity().queue().join(leaf, most, sign));
-            Waiting { config: config.clone(), leaf, ticket, others_had_a_turn: false }
+            Waiting { config: config.clone(), leaf, ticket, turn: None }
         }))
+    }
+
+    /// Whether it waits for nothing.
+    #[cfg_attr(not(feature = "duplex"), expect(dead_code, reason = "only a connection has more than one"))]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.as_ref().and_then(|waiting| waiting.ticket.as_ref()).is_none_or(Ticket::is_signed)
     }
 }
 
@@ -53,16 +93,15 @@ impl Future for Signing {
     type Output = Result<Option<Proof>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(Waiting { config, leaf, ticket, others_had_a_turn }) = &mut self.0 else {
+        let Some(Waiting { config, leaf, ticket, turn }) = &mut self.0 else {
             return Poll::Ready(Ok(None));
         };
         let sign = |root: &[u8; 32], leaves| protocol::sign(config, root, leaves);
         let Some(ticket) = ticket else {
             return Poll::Ready(sign(leaf, 1).map(|signature| Some(Proof::alone(signature))));
         };
-        if !ticket.is_signed() && !std::mem::replace(others_had_a_turn, true) {
-            // All that it does is to wake this task when the others have had their turn.
-            return pin!(yield_now()).poll(cx).map(|()| Ok(None));
+        if !ticket.is_signed() && turn.get_or_insert_with(|| Turn::begin(cx)).poll(cx).is_pending() {
+            return Poll::Pending;
         }
         ticket.poll(config.identity().queue(), cx, sign).map_ok(Some)
     }

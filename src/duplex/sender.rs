@@ -32,8 +32,8 @@ const MOST_UNSIGNED: usize = 256;
 
 /// The sending half of a [`Sealed`](super::Sealed) connection: a sink of messages of at most 1 MiB.
 ///
-/// A message that it has taken leaves with the next `poll_ready`, `poll_flush` or `poll_close`, whoever calls it. Of
-/// messages that have to be signed, those that are taken before a flush are signed together, up to 256 or a mebibyte.
+/// A message that it has taken leaves with the next flush at the latest, or the end, whoever calls for it. Of messages
+/// that have to be signed, those that are taken before a flush are signed together, up to 256 or a mebibyte.
 /// Closing ends this direction with authenticated words; the other one stays open.
 pub struct Sender<T> {
     pub(super) link: Arc<Link<T>>,
@@ -127,6 +127,12 @@ impl<T> Sender<T> {
         self.frame.is_none() && self.unsigned.len() < MOST_UNSIGNED && self.unsigned_bytes < PORTABLE_RECORD
     }
 
+    /// Whether what has been sealed waits for its signature, and can do so while more is sealed.
+    fn may_wait(&self) -> bool {
+        let waits = self.unsigned.front().is_some_and(|first| !first.signing.is_ready());
+        waits && self.slot.is_none() && self.has_room()
+    }
+
     /// Makes a frame of the first record, once it is signed.
     fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(Unsigned { signing, .. }) = self.unsigned.front_mut() else { return Poll::Ready(Ok(())) };
@@ -188,13 +194,10 @@ impl<T: Transport> Sender<T> {
             drop(wire);
             let mut signed = self.seal();
             if self.frame.is_none() && signed.is_ok() {
-                signed = match self.poll_signed(cx) {
-                    Poll::Ready(signed) => signed,
-                    Poll::Pending if until == Until::Room && self.slot.is_none() && self.has_room() => {
-                        return Poll::Ready(Ok(()));
-                    }
-                    Poll::Pending => return Poll::Pending,
-                };
+                if until == Until::Room && self.may_wait() {
+                    return Poll::Ready(Ok(()));
+                }
+                signed = ready!(self.poll_signed(cx));
             }
             let mut wire = self.link.wire();
             if let Err(error) = signed {

@@ -155,7 +155,9 @@ async fn a_record_of_a_batch_that_is_changed_is_refused_and_so_is_its_path() {
         client.feed("one".into()).await.unwrap();
         client.feed("two".into()).await.unwrap();
         client.flush().await.unwrap();
-        let Frame::Binary(record) = near_client.next().await.unwrap().unwrap() else { panic!("it is binary") };
+        let Frame::Binary(record) = near_client.next().await.unwrap().unwrap() else {
+            panic!("it is binary")
+        };
         let mut bent = record.to_vec();
         let at = at.min(bent.len() - 1);
         bent[at] ^= 1;

@@ -152,6 +152,9 @@ async fn a_peer_that_takes_nothing_is_left_by_who_only_reads() {
     let (here, there) = tokio::io::duplex(4096);
     let (_client, mut server) = pair(&sides, here, there).await;
     assert!(server.send(vec![7; MIB].into()).now_or_never().is_none());
+    // Once it has been signed it goes as far as it can.
+    tokio::task::yield_now().await;
+    assert!(server.flush().now_or_never().is_none());
     let began = Instant::now();
     assert_eq!(code(server.next().await.unwrap()), Code::Timeout);
     // Until a ping is due, then until too much time has passed, and for the last words.
