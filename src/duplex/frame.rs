@@ -76,14 +76,16 @@ impl Frame {
 
     /// The record that it is. Errors: `malformed`; `too_large` above `limit` bytes of plaintext.
     pub(super) fn into_record(self, limit: usize) -> Result<Record> {
-        let encoding = self.encoding();
-        let bytes = self.into_bytes();
-        if bytes.len() > Record::longest(encoding, limit) {
+        let bytes = match self {
+            Frame::Text(text) => return Record::parse_json(&text, limit),
+            Frame::Binary(bytes) => bytes,
+        };
+        if bytes.len() > Record::longest(Encoding::Binary, limit) {
             return Err(Error::new(Code::TooLarge, "a record above the configured limit"));
         }
         // Most transports keep a hold on the buffer that they read into: then this is the one copy on the way in.
         let bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-        Record::parse(bytes, encoding, limit)
+        Record::parse(bytes, Encoding::Binary, limit)
     }
 }
 

@@ -17,6 +17,17 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
+    /// Whether it is a message of JSON-RPC, or a batch of them, that is not sealed. That is for choosing what to do
+    /// with it: of JSON that this protocol would not take, with a null for instance, it asks no more than the name.
+    #[must_use]
+    pub fn is_unsealed(message: &[u8]) -> bool {
+        const NAME: &[u8] = b"\"jsonrpc\"";
+        let kind = Self::of(message);
+        let is_json = matches!(message.trim_ascii_start().first(), Some(b'{' | b'['));
+        kind == Some(MessageKind::JsonRpc)
+            || kind.is_none() && is_json && message.windows(NAME.len()).any(|part| part == NAME)
+    }
+
     /// Reads the type. `None` for what is no JSON object of this protocol, nor one of JSON-RPC.
     #[must_use]
     pub fn of(message: &[u8]) -> Option<Self> {

@@ -122,10 +122,24 @@ impl Record {
     ///
     /// Errors: `malformed`; `too_large` above `limit`.
     pub fn parse(frame: BytesMut, encoding: Encoding, limit: usize) -> Result<Self> {
-        let record = match encoding {
-            Encoding::Binary => binary::parse(frame)?,
-            Encoding::Json => json::parse_record(&frame)?,
-        };
+        match encoding {
+            Encoding::Binary => {
+                let record = binary::parse(frame)?;
+                record.check(limit)?;
+                Ok(record)
+            }
+            Encoding::Json => Self::parse_json(&frame, limit),
+        }
+    }
+
+    /// Reads one record in JSON, which is borrowed: its ciphertext is decoded into a buffer of its own.
+    ///
+    /// Errors: as [`parse`](Self::parse); `too_large` also for more bytes than the [`longest`](Self::longest).
+    pub fn parse_json(frame: &[u8], limit: usize) -> Result<Self> {
+        if frame.len() > Self::longest(Encoding::Json, limit) {
+            return Err(Error::new(Code::TooLarge, "a record above the configured limit"));
+        }
+        let record = json::parse_record(frame)?;
         record.check(limit)?;
         Ok(record)
     }

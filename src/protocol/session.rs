@@ -30,7 +30,7 @@ use crate::{
 pub(crate) const PROVISIONAL: Duration = Duration::from_secs(60);
 
 /// How long a stream may run from its beginning.
-const LONGEST_STREAM: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST_STREAM: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) const GONE: Error = Error::new(Code::UnknownSession, "this session has ended or expired");
 

@@ -53,6 +53,9 @@ pub(super) fn record(frame: Bytes, encoding: Encoding, limit: usize) -> Result<R
     if frame.len() > Record::longest(encoding, limit) {
         return Err(Error::new(Code::TooLarge, "a frame above the configured limit"));
     }
+    if encoding == Encoding::Json {
+        return Record::parse_json(&frame, limit);
+    }
     // A copy only where the transport keeps the frame too.
     let frame = frame.try_into_mut().unwrap_or_else(|frame| BytesMut::from(&frame[..]));
     Record::parse(frame, encoding, limit)

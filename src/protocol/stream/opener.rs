@@ -12,8 +12,7 @@ use crate::{
         batch,
         keys::{Direction, Epoch},
         record::{Nonce, Record, Signed},
-        session::GONE,
-        session::Session,
+        session::{GONE, LONGEST_STREAM, Session},
     },
     telemetry::Metric,
 };
@@ -129,6 +128,19 @@ impl Opener {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.stream.session
+    }
+
+    /// Whether the stream may go on, for who waits for a record.
+    ///
+    /// Errors: `unknown_session` once the session has ended, trust was withdrawn, or the stream has run for 24 h.
+    pub fn check(&self, now: Instant) -> Result<()> {
+        self.stream.session.check_stream(self.stream.began, now)
+    }
+
+    /// When the stream has to have ended: 24 h after it began.
+    #[must_use]
+    pub fn ends_at(&self) -> Instant {
+        self.stream.began + LONGEST_STREAM
     }
 
     /// Whether FINAL has come. A stream that ends without it is `truncated`.
