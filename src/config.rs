@@ -258,7 +258,7 @@ pub struct Limits {
     /// How long an initiator waits for the head of a response. 10 min.
     pub response: Duration,
     /// How long a sealed body may rest in the middle of a record, or a request body between two; and how long the
-    /// far side of a two-way connection may read nothing of what is sent to it. 5 min.
+    /// far side of a two-way connection may take for what waits to be sent, which is up to a message. 5 min.
     pub stall: Duration,
     /// How long after its handshake a session takes new streams; whole seconds. 1 h.
     pub session: Duration,
@@ -272,7 +272,8 @@ pub struct Limits {
     pub provisional: usize,
     /// Hellos remembered for an hour, so that a repeated one is refused. 65,536.
     pub hellos: usize,
-    /// Two-way connections whose handshake is not finished, after which further ones get `busy`. 1,024.
+    /// Two-way connections whose handshake is not finished, after which further ones get `busy`, 64 of them at a
+    /// time, or are dropped. 1,024.
     pub unfinished: usize,
     /// How long a two-way connection may carry no message either way. 24 h, which is also as long as it may last.
     pub duplex_idle: Duration,

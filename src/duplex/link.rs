@@ -11,7 +11,7 @@ use std::{
 use futures_util::{SinkExt as _, StreamExt as _, task::AtomicWaker};
 use tokio::time::{Sleep, sleep};
 
-use super::{Frame, Transport, now, transport_error};
+use super::{Frame, Transport, as_end, now, transport_error};
 use crate::{
     config::Config,
     error::{Code, Error},
@@ -37,6 +37,14 @@ pub(super) struct Link<T> {
 pub(super) struct Tasks {
     pub(super) reader: AtomicWaker,
     pub(super) writer: AtomicWaker,
+}
+
+/// A half that waits for nothing any more is not woken for the sake of the other.
+pub(super) fn settled<R>(waker: &AtomicWaker, polled: Poll<R>) -> Poll<R> {
+    if polled.is_ready() {
+        waker.take();
+    }
+    polled
 }
 
 impl Wake for Tasks {
@@ -69,6 +77,11 @@ impl<T> Link<T> {
             sealed: peer.is_some(),
         };
         Link { wire: Mutex::new(wire), waker: Waker::from(tasks.clone()), tasks, config, peer }
+    }
+
+    /// Whether messages are sealed here, so that without a key nothing is sent or taken.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.peer.is_some()
     }
 
     pub(super) fn wire(&self) -> MutexGuard<'_, Wire<T>> {
@@ -105,7 +118,7 @@ pub(super) struct Wire<T> {
     pub(super) sent_final: bool,
     pub(super) got_final: bool,
     /// The transport has ended in the direction in which FINAL has come.
-    silent: bool,
+    pub(super) silent: bool,
     sealed: bool,
 }
 
@@ -133,8 +146,9 @@ impl<T> Wire<T> {
         matches!(self.leaving, Some(Leaving::Over))
     }
 
-    pub(super) fn idle_limit(&self) -> Duration {
-        self.config.bounds().duplex_idle
+    /// When nothing will have come or gone for too long; `None` for never.
+    pub(super) fn idle_until(&self) -> Option<Instant> {
+        self.active.checked_add(self.config.bounds().duplex_idle)
     }
 
     /// Ends the connection with `error`, unless it has failed before.
@@ -146,7 +160,8 @@ impl<T> Wire<T> {
             self.config.telemetry().reject(code);
         }
         tracing::debug!(target: telemetry::TARGET, reason = %error, "connection failed");
-        let say = tell == Tell::Peer && self.sealed && !matches!(error, Error::Transport(_));
+        // What has no code is nothing that the far side could make sense of.
+        let say = tell == Tell::Peer && self.sealed && error.code().is_some();
         self.leaving =
             Some(if say { Leaving::Say(Frame::Text(error_message(&error))) } else { Leaving::Close });
         self.failure = Some(error);
@@ -157,7 +172,10 @@ impl<T> Wire<T> {
 impl<T: Transport> Wire<T> {
     /// What the transport reports is the end of the connection.
     pub(super) fn fail_by_transport(&mut self, error: T::Failure) {
-        self.fail(transport_error(error), Tell::Peer);
+        let error = transport_error(error);
+        // After FINAL nothing is missing.
+        let error = if self.got_final { error } else { as_end(error) };
+        self.fail(error, Tell::Peer);
     }
 
     /// The failure, if there is one, once its last words are said.
@@ -170,12 +188,17 @@ impl<T: Transport> Wire<T> {
 
     /// Closes the transport, in a time that is bounded.
     pub(super) fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let was_over = self.is_over();
         if self.poll_words(cx).is_pending() {
             let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(FAREWELL)));
             ready!(patience.as_mut().poll(cx));
         }
-        self.leaving = Some(Leaving::Over);
         self.patience = None;
+        if !was_over {
+            self.leaving = Some(Leaving::Over);
+            // The other half may be waiting for just that.
+            self.tasks.wake_by_ref();
+        }
         Poll::Ready(())
     }
 
@@ -204,8 +227,8 @@ impl<T: Transport> Wire<T> {
         }
     }
 
-    /// Looks whether anything follows the peer's FINAL, which nothing may. Called by the sending half, as nobody
-    /// reads any more, and the transport may have to answer pings.
+    /// Looks whether anything follows the peer's FINAL, which nothing may, and lets the transport answer pings.
+    /// Called by both halves, as nobody may read any more.
     pub(super) fn watch_silence(&mut self, cx: &mut Context<'_>) {
         if !self.sealed || !self.got_final || self.silent || self.leaving.is_some() {
             return;
@@ -225,5 +248,9 @@ pub(super) const COMPLAINT: Error =
     Error::new(Code::Truncated, "the far side, or somebody on the way, broke off with an error");
 
 pub(super) fn is_complaint(frame: &Frame) -> bool {
-    matches!(frame, Frame::Text(text) if text.len() <= MAX_ERROR && MessageKind::of(text) == Some(MessageKind::Error))
+    matches!(frame, Frame::Text(text) if is_error(text))
+}
+
+pub(super) fn is_error(text: &[u8]) -> bool {
+    text.len() <= MAX_ERROR && MessageKind::of(text) == Some(MessageKind::Error)
 }

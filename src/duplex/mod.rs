@@ -13,8 +13,14 @@
 //!
 //! A [`Sealed`] connection is a `Stream` and a `Sink` of messages ([`Bytes`](bytes::Bytes)). [`pipe`] makes one
 //! from a socket or the standard streams of a child, `websocket` (with that feature) from a URL; [`connect`] and [`accept`] from
-//! anything else that carries whole [`Frame`]s in order. Nothing runs in the background: a connection lives by
-//! being polled, and a WebSocket's pings too.
+//! anything else that carries whole [`Frame`]s in order.
+//!
+//! Nothing runs in the background: a connection lives by being polled, in a tokio runtime with its clock. Whoever
+//! waits for messages answers pings, and finds out that the far side has gone, that its time is up, or that it is
+//! trusted no more. After the far side's FINAL there is nothing to wait for but [`gone`](Receiver::gone).
+//!
+//! Read and write at the same time, with [halves](Sealed::into_split) in two tasks or with `select`: of two sides
+//! that write to each other and do not read meanwhile, neither gets further once the buffers between them are full.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,6 +58,7 @@ mod connect;
 mod frame;
 mod handshake;
 mod link;
+mod places;
 mod receiver;
 mod redial;
 mod sealed;
@@ -62,7 +69,7 @@ pub mod pipe;
 pub mod websocket;
 
 use crate::{
-    error::Error,
+    error::{Code, Error},
     shell::{now, rng, transport},
 };
 
@@ -85,9 +92,21 @@ fn transport_error(error: impl Into<BoxError>) -> Error {
     match error.downcast::<std::io::Error>() {
         Ok(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
             Some(inner) => inner.clone(),
-            None => transport(error),
+            None => transport(*error),
         },
         Err(error) => transport(error),
+    }
+}
+
+/// What operating systems call an error where a connection has been cut off: an end without FINAL.
+fn as_end(error: Error) -> Error {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    let Error::Transport(inner) = &error else { return error };
+    match inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        Some(BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof) => {
+            Error::new(Code::Truncated, "the connection was cut off")
+        }
+        _ => error,
     }
 }
 

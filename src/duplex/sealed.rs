@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -18,21 +19,23 @@ use super::{
 };
 use crate::{
     config::{Config, Encoding},
-    error::{Error, Result},
+    error::{Code, Error, Result},
     protocol::{Opener, Sealer},
     trust::Verified,
 };
 
 /// A sealed connection whose peer has proved that it is there: a [`Stream`] and a [`Sink`] of messages.
 ///
-/// Dropping the future of a `next` or a `send` loses nothing: what has been taken for sending leaves with the
-/// next call. Each message is one record; one of more than 1 MiB is `Misuse`. Keys change by themselves.
+/// Dropping the future of a `next` loses nothing. Dropping that of a `send` loses the message if it was not taken
+/// yet: in a `select`, wait for [`ready`](Self::ready), and then `start_send` it. What has been taken leaves with
+/// the next call. Each message is one record; one of more than 1 MiB is `Misuse`. Keys change by themselves.
 ///
 /// `close` ends this side's direction, with words that the peer can verify. The other one stays open until the
 /// stream ends, which a tidy caller waits for. Once both have ended the transport is closed. Dropping a
 /// connection that has not been closed is `truncated` for the peer.
 ///
-/// The first failure is told to the peer, ends the connection, and is what every later call returns.
+/// The first failure is told to the peer, ends the connection, and is what every later call returns. One that comes
+/// to each is `unknown_session`, [24 hours](Self::ends_at) after the handshake: then connect anew.
 pub struct Sealed<T> {
     sender: Sender<T>,
     receiver: Receiver<T>,
@@ -63,7 +66,7 @@ impl<T> Sealed<T> {
     ) -> Self {
         Sealed {
             sender: Sender { link: link.clone(), sealer, slot: None, end: End::Open, stall: None },
-            receiver: Receiver { link, opener, early, ended: false, idle: None },
+            receiver: Receiver { link, opener, early, ended: false, rest: None },
         }
     }
 
@@ -73,13 +76,19 @@ impl<T> Sealed<T> {
         self.receiver.verified()
     }
 
+    /// When the connection has to have ended, 24 h after the handshake; `None` in plaintext, and after the end.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.receiver.opener.as_ref().map(Opener::ends_at)
+    }
+
     /// A key for the application's own use, bound to this session, `label` and `context` (PROTOCOL section 3).
     ///
-    /// Errors: `Misuse` above 8160 bytes, and in plaintext.
+    /// Errors: `Misuse` above 8160 bytes, in plaintext, and after the end.
     pub fn export(&self, label: &[u8], context: &[u8], out: &mut [u8]) -> Result<()> {
         match &self.receiver.opener {
             Some(opener) => opener.session().export(label, context, out),
-            None => Err(Error::Misuse { reason: "there are no keys in plaintext" }),
+            None => Err(Error::Misuse { reason: "there are no keys in plaintext, or after the end" }),
         }
     }
 
@@ -92,6 +101,23 @@ impl<T> Sealed<T> {
     /// Something to do to the transport, such as to widen its limits.
     pub(super) fn adjust(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.sender.link.wire().transport);
+    }
+}
+
+impl<T: Transport> Sealed<T> {
+    /// Waits until a message can be taken, as [`Sender::ready`].
+    pub async fn ready(&mut self) -> Result<()> {
+        self.sender.ready().await
+    }
+
+    /// Waits until the far side has gone, as [`Receiver::gone`].
+    pub async fn gone(&mut self) -> Result<()> {
+        self.receiver.gone().await
+    }
+
+    /// Ends the connection with the code of an error, which the far side is told, as [`Sender::fail`].
+    pub async fn fail(mut self, code: Code) {
+        self.sender.fail(code).await;
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::{
     fmt,
-    future::Future as _,
+    future::{Future as _, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use futures_util::{Sink, SinkExt as _};
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    Frame, Transport,
-    link::{Link, Tell},
+    Frame, Transport, as_end,
+    link::{Link, Tell, settled},
     now, transport_error,
 };
 use crate::{
@@ -30,12 +31,12 @@ use crate::{
 /// Closing ends this direction with authenticated words; the other one stays open.
 pub struct Sender<T> {
     pub(super) link: Arc<Link<T>>,
-    /// `None` in plaintext.
+    /// `None` in plaintext, and once nothing more is to be sealed, so that its keys are wiped.
     pub(super) sealer: Option<(Sealer, Encoding)>,
     /// What has been taken and is not sealed yet.
     pub(super) slot: Option<Bytes>,
     pub(super) end: End,
-    pub(super) stall: Option<Pin<Box<Sleep>>>,
+    pub(super) stall: Option<Stall>,
 }
 
 /// How far this direction's end has come.
@@ -57,6 +58,9 @@ impl<T> Sender<T> {
     fn seal(&mut self) -> Result<Frame> {
         let message = self.slot.take();
         let Some((sealer, encoding)) = &mut self.sealer else {
+            if self.link.is_sealed() {
+                return Err(Error::Misuse { reason: "nothing can be sealed after the end" });
+            }
             return Ok(Frame::plain(message.unwrap_or_default()));
         };
         let last = if message.is_some() { Final::No } else { Final::Yes };
@@ -69,6 +73,29 @@ impl<T> Sender<T> {
 }
 
 impl<T: Transport> Sender<T> {
+    /// Waits until a message can be taken. Dropping this future loses nothing: in a `select`, wait for this, and
+    /// then hand the message to [`start_send`](Sink::start_send), which does not wait.
+    ///
+    /// Errors: that which the connection has ended with.
+    pub async fn ready(&mut self) -> Result<()> {
+        poll_fn(|cx| self.poll_ready_unpin(cx)).await
+    }
+
+    /// Ends the connection, both directions of it, and tells the far side the code of an error: for what the
+    /// application finds wrong. What has been taken and has not left yet is lost. From then on both halves return
+    /// this error, unless the connection has failed before.
+    ///
+    /// Takes at most 2 s.
+    pub async fn fail(&mut self, code: Code) {
+        let error = Error::new(code, "the application ended the connection");
+        self.link.wire().fail(error, Tell::Peer);
+        let said = |this: &mut Self, _: &mut Context<'_>| {
+            this.link.wire().poll_failure(&mut this.link.context()).map(drop)
+        };
+        poll_fn(|cx| self.poll_as_writer(cx, said)).await;
+        (self.sealer, self.slot) = (None, None);
+    }
+
     /// Hands the transport what there is.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
@@ -76,9 +103,10 @@ impl<T: Transport> Sender<T> {
             let cx_both = &mut self.link.context();
             wire.watch_silence(cx_both);
             if let Some(error) = ready!(wire.poll_failure(cx_both)) {
+                (self.sealer, self.slot) = (None, None);
                 return Poll::Ready(Err(error));
             }
-            let final_is_due = self.end == End::Wanted && self.sealer.is_some();
+            let final_is_due = self.end == End::Wanted && self.link.is_sealed();
             if self.slot.is_none() && !final_is_due {
                 return Poll::Ready(Ok(()));
             }
@@ -97,14 +125,21 @@ impl<T: Transport> Sender<T> {
             drop(wire);
             self.stall = None;
             let frame = self.seal();
+            if self.end == End::Sealed {
+                self.sealer = None;
+            }
             let mut wire = self.link.wire();
             if wire.failure().is_some() {
                 continue;
             }
             match frame {
-                Ok(frame) => match wire.transport.start_send_unpin(frame) {
+                Ok(frame) => match wire.transport.start_send_unpin(frame).map_err(transport_error) {
                     Ok(()) => wire.active = now(),
-                    Err(error) => wire.fail(transport_error(error), Tell::Peer),
+                    // A message that the transport cannot carry ends nothing, where none is counted.
+                    Err(error @ Error::Misuse { .. }) if !self.link.is_sealed() => {
+                        return Poll::Ready(Err(error));
+                    }
+                    Err(error) => wire.fail(as_end(error), Tell::Peer),
                 },
                 Err(error) => wire.fail(error, Tell::Peer),
             }
@@ -114,11 +149,40 @@ impl<T: Transport> Sender<T> {
     /// Ready when the peer has taken nothing for too long, which ends the connection.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.link.config.bounds().stall;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(stall.as_mut().poll(cx));
+        ready!(self.stall.get_or_insert_with(|| Stall::new(limit)).poll(cx));
         let stalled = Error::new(Code::Timeout, "the far side takes nothing any more");
         self.link.wire().fail(stalled, Tell::Nobody);
         Poll::Ready(())
+    }
+
+    /// `poll`, woken by what the transport does as long as it is pending.
+    fn poll_as_writer<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Self, &mut Context<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        self.link.tasks().writer.register(cx.waker());
+        let polled = poll(self, cx);
+        settled(&self.link.tasks().writer, polled)
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.end == End::Open {
+            self.end = End::Wanted;
+        }
+        let wire = self.link.wire();
+        if self.end != End::Wanted && wire.is_over() && wire.failure().is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        drop(wire);
+        ready!(self.poll_out(cx))?;
+        let mut wire = self.link.wire();
+        wire.sent_final = true;
+        // In plaintext there are no words for the end of one direction but the transport's own.
+        if wire.got_final || !self.link.is_sealed() {
+            ready!(wire.poll_leave(&mut self.link.context()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -143,9 +207,7 @@ impl<T: Transport> Sink<Bytes> for Sender<T> {
     type Error = Error;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let this = self.get_mut();
-        this.link.tasks().writer.register(cx.waker());
-        this.poll_drain(cx)
+        self.get_mut().poll_as_writer(cx, Self::poll_drain)
     }
 
     /// Errors: `Misuse`, which leaves the connection as it was, for a message above 1 MiB, after closing, and
@@ -158,7 +220,7 @@ impl<T: Transport> Sink<Bytes> for Sender<T> {
         if this.end != End::Open {
             return Err(Error::Misuse { reason: "nothing can be sent after closing" });
         }
-        if this.sealer.is_some() && message.len() > PORTABLE_RECORD {
+        if message.len() > PORTABLE_RECORD {
             return Err(Error::Misuse { reason: "a message has at most 1 MiB" });
         }
         if this.slot.is_some() {
@@ -169,28 +231,36 @@ impl<T: Transport> Sink<Bytes> for Sender<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let this = self.get_mut();
-        this.link.tasks().writer.register(cx.waker());
-        this.poll_out(cx)
+        self.get_mut().poll_as_writer(cx, Self::poll_out)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let this = self.get_mut();
-        this.link.tasks().writer.register(cx.waker());
-        if this.end == End::Open {
-            this.end = End::Wanted;
+        self.get_mut().poll_as_writer(cx, Self::poll_end)
+    }
+}
+
+/// How long the peer has taken nothing, in parts: the time in which nobody waited counts for one of them at most.
+pub(super) struct Stall {
+    part: Pin<Box<Sleep>>,
+    limit: Duration,
+    left: u32,
+}
+
+impl Stall {
+    const PARTS: u32 = 10;
+
+    fn new(limit: Duration) -> Self {
+        Stall { part: Box::pin(sleep(limit / Self::PARTS)), limit, left: Self::PARTS }
+    }
+
+    /// Ready when it has been too long.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.left > 0 {
+            ready!(self.part.as_mut().poll(cx));
+            self.left -= 1;
+            self.part.set(sleep(self.limit / Self::PARTS));
         }
-        if this.end != End::Wanted && this.link.wire().is_over() && this.link.wire().failure().is_none() {
-            return Poll::Ready(Ok(()));
-        }
-        ready!(this.poll_out(cx))?;
-        let mut wire = this.link.wire();
-        wire.sent_final = true;
-        // In plaintext there are no words for the end of one direction but the transport's own.
-        if wire.got_final || this.sealer.is_none() {
-            ready!(wire.poll_leave(&mut this.link.context()));
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 }
 
