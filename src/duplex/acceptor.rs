@@ -3,22 +3,22 @@
 use std::{
     fmt,
     num::NonZeroU32,
+    pin::pin,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
 };
 
+use futures_util::future::{Either, select};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::{Instant, timeout_at},
-};
+use tokio::time::timeout_at;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     Frame, Sealed, Transport,
     connect::note_plaintext,
     handshake::{Ends, LATE, dismiss, next, next_record, open_first, send, send_first, text},
-    note_session, now, rng,
+    note_session, now,
+    places::{Place, Places, Provisional},
+    rng,
 };
 use crate::{
     config::Config,
@@ -26,12 +26,6 @@ use crate::{
     protocol::{MessageKind, Responder},
     telemetry::{self, Metric},
 };
-
-/// How long a connection that is too many may take to say hello, so that it can be told so.
-const COURTESY: Duration = Duration::from_secs(1);
-
-/// No handshake takes longer, whatever its limit.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 const BUSY: Error = Error::new(Code::Busy, "too many handshakes are unfinished");
 
@@ -46,7 +40,8 @@ struct Shared {
     responder: Responder,
     prefix: String,
     handshakes: DefaultDirectRateLimiter,
-    places: Semaphore,
+    places: Places,
+    provisional: Provisional,
     warned: AtomicBool,
 }
 
@@ -62,7 +57,8 @@ impl Acceptor {
         let rate = NonZeroU32::new(limits.handshakes_per_second).unwrap_or(NonZeroU32::MIN);
         let shared = Shared {
             handshakes: RateLimiter::direct(Quota::per_second(rate)),
-            places: Semaphore::new(limits.unfinished.clamp(1, Semaphore::MAX_PERMITS)),
+            places: Places::new(limits),
+            provisional: Provisional::default(),
             responder: Responder::new(config),
             prefix,
             warned: AtomicBool::new(false),
@@ -87,12 +83,19 @@ impl Acceptor {
         self.shared.responder.config()
     }
 
-    /// Takes a place among the unfinished handshakes, if there is one, from which on time counts.
-    pub(super) fn place(&self) -> Place<'_> {
-        let permit = self.shared.places.try_acquire().ok();
-        let limit = self.config().bounds().handshake;
-        let limit = if permit.is_some() { limit.min(LONGEST) } else { limit.min(COURTESY) };
-        Place { permit, until: Instant::now() + limit }
+    /// Takes a place among the unfinished handshakes, from which on time counts.
+    ///
+    /// Errors: `busy`, counted, where the connection is to be dropped without a word.
+    pub(super) fn place(&self) -> Result<Place> {
+        self.shared.places.take().ok_or_else(|| self.count(BUSY))
+    }
+
+    /// Counts a connection that is refused before its hello.
+    pub(super) fn count(&self, error: Error) -> Error {
+        if let Some(code) = error.code() {
+            self.config().telemetry().reject(code);
+        }
+        error
     }
 
     pub(super) fn note_plaintext(&self) {
@@ -117,12 +120,6 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-/// One of the unfinished handshakes, or one too many.
-pub(super) struct Place<'a> {
-    permit: Option<SemaphorePermit<'a>>,
-    pub(super) until: Instant,
-}
-
 /// Shakes hands over `transport`, as the side that the connection came to.
 ///
 /// `target` is where it came to, such as the path of a WebSocket request without its query: the hello has to name
@@ -135,12 +132,12 @@ pub async fn accept<T: Transport>(
     acceptor: &Acceptor,
     target: Option<&str>,
 ) -> Result<Sealed<T>> {
-    accept_in(acceptor.place(), transport, acceptor, target).await
+    accept_in(acceptor.place()?, transport, acceptor, target).await
 }
 
 /// In a place that has been taken before, for instance before an upgrade from HTTP.
 pub(super) async fn accept_in<T: Transport>(
-    place: Place<'_>,
+    place: Place,
     mut transport: T,
     acceptor: &Acceptor,
     target: Option<&str>,
@@ -152,8 +149,8 @@ pub(super) async fn accept_in<T: Transport>(
     }
     let span = tracing::debug_span!(target: telemetry::TARGET, telemetry::ACCEPT_SPAN, session = Empty, peer = Empty);
     async {
-        let hands = shake(&mut transport, acceptor, target, place.permit.is_some(), &span);
-        let late = if place.permit.is_some() { LATE } else { BUSY };
+        let hands = shake(&mut transport, acceptor, target, &place, &span);
+        let late = if place.is_one_too_many { BUSY } else { LATE };
         match timeout_at(place.until, hands).await.unwrap_or(Err(late)) {
             Ok(Hands::Shaken(ends)) => {
                 let (sealer, opener) = *ends;
@@ -185,19 +182,19 @@ async fn shake<T: Transport>(
     transport: &mut T,
     acceptor: &Acceptor,
     target: Option<&str>,
-    has_place: bool,
+    place: &Place,
     span: &Span,
 ) -> Result<Hands> {
-    if !has_place {
+    if place.is_one_too_many {
         // Before its hello the initiator of a byte pipe has not said how it frames messages.
         let _ = next(transport).await;
         return Err(BUSY);
     }
-    let Shared { responder, handshakes, .. } = &*acceptor.shared;
+    let Shared { responder, handshakes, provisional, .. } = &*acceptor.shared;
     let config = responder.config();
     let frame = next(transport).await?;
     if let Frame::Text(message) = &frame
-        && MessageKind::of(message) == Some(MessageKind::JsonRpc)
+        && MessageKind::is_unsealed(message)
     {
         if config.accepts_plaintext() {
             return Ok(Hands::Plain(frame));
@@ -209,9 +206,13 @@ async fn shake<T: Transport>(
     let budget = || handshakes.check().is_ok();
     let (reply, session) = responder.accept(&hello, right, budget, &mut rng(), now())?;
     note_session(span, session.id(), session.peer());
+    let mut turn = provisional.enter(session.peer()).await;
     let (mut sealer, mut opener) = session.into_duplex(false, now())?;
     send(transport, Frame::Text(reply)).await?;
-    let frame = next_record(transport).await?;
+    let frame = match select(pin!(next_record(transport)), pin!(turn.displaced())).await {
+        Either::Left((frame, _)) => frame?,
+        Either::Right(_) => return Err(BUSY),
+    };
     let encoding = frame.encoding();
     open_first(frame, &mut opener, config)?;
     sealer.speak(encoding);

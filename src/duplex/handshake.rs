@@ -5,7 +5,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::timeout;
 
 use super::{
-    Frame, Transport,
+    Frame, Transport, as_end,
     link::{FAREWELL, is_complaint},
     now, transport_error,
 };
@@ -36,7 +36,7 @@ pub(super) async fn next_record<T: Transport>(transport: &mut T) -> Result<Frame
 
 async fn receive<T: Transport>(transport: &mut T, limit: usize) -> Result<Frame> {
     const ENDED: Error = Error::new(Code::Truncated, "the connection ended within the handshake");
-    let frame = transport.next().await.ok_or(ENDED)?.map_err(transport_error)?;
+    let frame = transport.next().await.ok_or(ENDED)?.map_err(|error| as_end(transport_error(error)))?;
     if frame.len() > limit {
         return Err(Error::new(Code::TooLarge, "a message above the limit of the handshake"));
     }
@@ -55,7 +55,7 @@ pub(super) fn text(frame: Frame) -> Result<Bytes> {
 }
 
 pub(super) async fn send<T: Transport>(transport: &mut T, frame: Frame) -> Result<()> {
-    transport.send(frame).await.map_err(transport_error)
+    transport.send(frame).await.map_err(|error| as_end(transport_error(error)))
 }
 
 /// Confirms: record 0 of this side, which is empty.
@@ -79,13 +79,14 @@ pub(super) fn open_first(frame: Frame, opener: &mut Opener, config: &Config) -> 
 
 /// Counts a handshake that failed, tells the peer, and closes the transport.
 pub(super) async fn dismiss<T: Transport>(transport: &mut T, config: &Config, error: &Error) {
-    if let Some(code) = error.code() {
+    // What the peer refused is no refusal of this side, and an error is not answered with an error.
+    let ours = error.code().filter(|_| !matches!(error, Error::Refused { .. }));
+    if let Some(code) = ours {
         config.telemetry().reject(code);
     }
     tracing::debug!(target: crate::telemetry::TARGET, reason = %error, "handshake failed");
     let last_words = async {
-        // An error is not answered with an error.
-        if !matches!(error, Error::Refused { .. } | Error::Transport(_)) {
+        if ours.is_some() {
             let _ = transport.send(Frame::Text(error_message(error))).await;
         }
         let _ = transport.close().await;

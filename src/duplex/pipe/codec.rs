@@ -30,6 +30,7 @@ pub struct Codec {
     limit: Option<usize>,
     /// Whether a hello or a reply has come.
     greeted: bool,
+    is_initiator: bool,
     /// Bytes at the start of the buffer that are known to hold no LF.
     scanned: usize,
     plaintext: bool,
@@ -38,7 +39,14 @@ pub struct Codec {
 impl Codec {
     /// `None` for whoever waits for the initiator.
     pub(super) fn new(framing: Option<Framing>) -> Self {
-        Codec { framing, limit: None, greeted: false, scanned: 0, plaintext: false }
+        Codec {
+            framing,
+            limit: None,
+            greeted: false,
+            is_initiator: framing.is_some(),
+            scanned: 0,
+            plaintext: false,
+        }
     }
 
     /// From now on takes records of `limit` bytes of plaintext; or anything, as text, if it is not sealed.
@@ -59,10 +67,13 @@ impl Codec {
         let framing = match (self.framing, buffer.first()) {
             // No length within a handshake is so great: these are the last words of a responder that has not got
             // a byte, such as `timeout`.
-            (Some(Framing::Lengths), Some(b'{')) if self.limit.is_none() => Framing::Lines,
+            (Some(Framing::Lengths), Some(b'{')) if self.is_initiator && self.limit.is_none() => {
+                Framing::Lines
+            }
             (Some(framing), _) => framing,
             (None, None) => return Ok(None),
-            (None, Some(b'{')) => *self.framing.insert(Framing::Lines),
+            // Nor is a hello so long: a bracket begins a batch of JSON-RPC, which is to be told why it is refused.
+            (None, Some(b'{' | b'[')) => *self.framing.insert(Framing::Lines),
             (None, Some(_)) => *self.framing.insert(Framing::Lengths),
         };
         match framing {
@@ -84,7 +95,8 @@ impl Codec {
         self.scanned = 0;
         let line = buffer.split_to(end).freeze();
         buffer.advance(1);
-        if line.first() != Some(&b'{') && !self.plaintext {
+        let is_batch = line.first() == Some(&b'[') && !self.greeted;
+        if line.first() != Some(&b'{') && !is_batch && !self.plaintext {
             return Err(Error::malformed("a line that is not a JSON object"));
         }
         Ok(Some(Frame::Text(line)))
@@ -147,6 +159,8 @@ impl Decoder for Codec {
 impl Encoder<Frame> for Codec {
     type Error = io::Error;
 
+    /// A line feed in JSON is white space, so JSON in plaintext goes out with spaces instead.
+    ///
     /// Errors: `Misuse` for what a line cannot hold.
     fn encode(&mut self, frame: Frame, buffer: &mut BytesMut) -> io::Result<()> {
         let misuse = |reason| Err(io::Error::other(Error::Misuse { reason }));
@@ -160,12 +174,16 @@ impl Encoder<Frame> for Codec {
             buffer.reserve(4 + message.len());
             buffer.put_u32(length);
             buffer.put_slice(&message);
-        } else if is_text && !message.contains(&b'\n') {
+        } else if is_text {
+            let start = buffer.len();
             buffer.reserve(message.len() + 1);
             buffer.put_slice(&message);
+            for byte in buffer[start..].iter_mut().filter(|byte| **byte == b'\n') {
+                *byte = b' ';
+            }
             buffer.put_u8(b'\n');
         } else {
-            return misuse("in lines, a message is text without a line feed");
+            return misuse("in lines, a message is text");
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Over any pipe of bytes: child processes, Unix sockets, TCP, in-process pipes.
 //!
 //! Two pipes make one with [`tokio::io::join`]: `join(child.stdout, child.stdin)` for a child process, and
-//! `join(stdin(), stdout())` in it.
+//! `join(stdin(), stdout())` in it. A child's input ends only when the connection is dropped: to close a `ChildStdin`
+//! does nothing. On TCP, `set_nodelay` spares small messages a wait.
 //!
 //! There are no pings here: a peer that vanishes without a word is noticed by what cannot be sent to it, or after
 //! [`Limits::duplex_idle`](crate::config::Limits::duplex_idle).
@@ -54,7 +55,7 @@ where
     let config = acceptor.config();
     let framing = config.is_plaintext().then_some(Framing::Lines);
     let pipe = Framed::with_capacity(pipe, Codec::new(framing), READ);
-    let sealed = accept_in(acceptor.place(), pipe, acceptor, None).await?;
+    let sealed = accept_in(acceptor.place()?, pipe, acceptor, None).await?;
     widen(&sealed, config);
     Ok(sealed)
 }
