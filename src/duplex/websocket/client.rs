@@ -73,7 +73,7 @@ pub async fn connect(url: &str, config: &Config, options: &Options) -> Result<Se
         let tls = match &options.tls {
             _ if !place.secure => None,
             Some(tls) => Some(tls.clone()),
-            None => Some(tls::system()?),
+            None => Some(tls::system().await?),
         };
         let socket = Gauge::new(tls::dial(&place.host, place.port, tls).await?);
         let request = place.request(config, options)?;
@@ -113,7 +113,12 @@ impl Place {
             return Err(Error::Misuse { reason: "a URL without user and password" });
         }
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let (host, origin) = (authority.host().to_owned(), format!("{scheme}://{authority}"));
+        let host = authority.host().to_ascii_lowercase();
+        // However it is written, it is one origin to whoever remembers it.
+        let origin = match authority.port_u16() {
+            Some(port) if port != (if secure { 443 } else { 80 }) => format!("{scheme}://{host}:{port}"),
+            _ => format!("{scheme}://{host}"),
+        };
         Ok(Place { uri, secure, host, port, origin })
     }
 

@@ -1,8 +1,12 @@
 //! Over WebSocket (RFC 6455), by tokio-tungstenite: `tower-seal.v1` as subprotocol, the path as target.
 //!
 //! A connection pings a peer that is silent, and fails when it stays so
-//! ([`Limits::ping`], [`Limits::pong`]). That happens in `next`, as does the answer to a ping: a program that does
-//! not come back to `next` for minutes, such as a server in a long call, looks dead to its peer.
+//! ([`Limits::ping`], [`Limits::pong`]), or takes nothing more ([`Limits::stall`]). That happens in `next`, as does the
+//! answer to a ping, and after the peer's end in [`gone`](super::Receiver::gone): a program that does not come back
+//! to it for minutes, such as a server in a long call, looks dead to its peer.
+//!
+//! A server of `wss` gives [`accept`] what its TLS library makes of a TCP connection, on which `set_nodelay` spares
+//! small messages a wait.
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,6 +23,7 @@
 
 mod client;
 mod gauge;
+mod keep_alive;
 mod server;
 mod socket;
 mod tls;
@@ -30,7 +35,7 @@ use http::{HeaderMap, HeaderValue, header};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::{
-    config::{Encoding, Limits},
+    config::{Encoding, Limits, PORTABLE_RECORD},
     protocol::Record,
 };
 
@@ -50,11 +55,17 @@ const PROTOCOL: HeaderValue = HeaderValue::from_static(SUBPROTOCOL);
 /// most of a connection.
 const BUFFER: usize = 8 << 10;
 
+/// Room for pongs that a peer which never reads has asked for. Further ones replace each other.
+const PONGS: usize = 64 << 10;
+
 fn settings(limits: &Limits) -> WebSocketConfig {
+    // As much as one message may follow what was not worth writing yet.
+    let unsent = BUFFER + Record::longest(Encoding::Json, PORTABLE_RECORD) + PONGS;
     let longest = Record::longest(Encoding::Json, limits.record);
     WebSocketConfig::default()
         .read_buffer_size(BUFFER)
         .write_buffer_size(BUFFER)
+        .max_write_buffer_size(unsent)
         .max_message_size(Some(longest))
         .max_frame_size(Some(longest))
 }

@@ -17,11 +17,7 @@ use super::{
     socket::{WebSocket, websocket_error},
 };
 use crate::{
-    duplex::{
-        Acceptor, Sealed,
-        acceptor::{Place, accept_in},
-        handshake::LATE,
-    },
+    duplex::{Acceptor, Sealed, acceptor::accept_in, handshake::LATE, places::Place},
     error::{Error, Result},
 };
 
@@ -30,12 +26,13 @@ use crate::{
 ///
 /// A request that does not offer `tower-seal.v1` gets 400, unless plaintext is taken.
 ///
-/// Errors: `encryption_required` for that; otherwise as [`accept`](crate::duplex::accept).
+/// Errors: `encryption_required` for that; otherwise as [`accept`](crate::duplex::accept). When far too many
+/// handshakes are unfinished, `busy` at once, and the socket is dropped.
 pub async fn accept<S>(socket: S, acceptor: &Acceptor) -> Result<Sealed<WebSocket<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let place = acceptor.place();
+    let place = acceptor.place()?;
     let mut asked = None;
     #[allow(clippy::result_large_err)] // Whose type is tungstenite's.
     let callback = |request: &Request, mut response: Response<()>| {
@@ -60,7 +57,7 @@ where
         Err(_) => return Err(acceptor.count(LATE)),
     };
     let (path, offered) = asked.unwrap_or_default();
-    shake(place, WebSocket::new(stream, limits), acceptor, &path, offered).await
+    shake(place, WebSocket::of_stranger(stream, limits), acceptor, &path, offered).await
 }
 
 /// Shakes hands on a socket that has been upgraded already, by a request for `path` that offered
@@ -71,13 +68,13 @@ pub async fn accept_upgraded<S>(socket: S, acceptor: &Acceptor, path: &str) -> R
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let place = acceptor.place();
+    let place = acceptor.place()?;
     accept_raw(place, socket, acceptor, path, true).await
 }
 
 /// `sealed` says whether the request offered the subprotocol.
 pub(super) async fn accept_raw<S>(
-    place: Place<'_>,
+    place: Place,
     socket: S,
     acceptor: &Acceptor,
     path: &str,
@@ -89,11 +86,11 @@ where
     let limits = acceptor.config().bounds();
     let settings = Some(settings(limits));
     let stream = WebSocketStream::from_raw_socket(Gauge::new(socket), Role::Server, settings).await;
-    shake(place, WebSocket::new(stream, limits), acceptor, path, sealed).await
+    shake(place, WebSocket::of_stranger(stream, limits), acceptor, path, sealed).await
 }
 
 async fn shake<S>(
-    place: Place<'_>,
+    place: Place,
     socket: WebSocket<S>,
     acceptor: &Acceptor,
     path: &str,
@@ -114,14 +111,6 @@ where
 
 /// Before the hello.
 impl Acceptor {
-    /// Counts a connection that is refused.
-    pub(super) fn count(&self, error: Error) -> Error {
-        if let Some(code) = error.code() {
-            self.config().telemetry().reject(code);
-        }
-        error
-    }
-
     pub(super) fn takes_plaintext(&self) -> bool {
         self.config().is_plaintext() || self.config().accepts_plaintext()
     }

@@ -2,18 +2,13 @@
 
 use std::{
     fmt,
-    future::Future as _,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, Sleep, sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -23,7 +18,10 @@ use tokio_tungstenite::{
     },
 };
 
-use super::gauge::Gauge;
+use super::{
+    gauge::Gauge,
+    keep_alive::{KeepAlive, Need},
+};
 use crate::{
     config::Limits,
     duplex::{Frame, transport_error},
@@ -34,37 +32,32 @@ use crate::{
 pub struct WebSocket<S> {
     inner: WebSocketStream<Gauge<S>>,
     keep_alive: KeepAlive,
-    /// A ping is on its way to the socket.
+    /// A ping or a pong is on its way to the socket.
     unflushed: bool,
     /// A hello or a reply has come.
     greeted: bool,
-}
-
-/// When to ping, and when to give up.
-struct KeepAlive {
-    ping: Duration,
-    pong: Duration,
-    heard: Instant,
-    /// Since when a ping has been waiting for any sign of life.
-    pinged: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-enum Due {
-    Ping,
-    Silence,
+    /// The far side has said that nothing follows.
+    ended: bool,
 }
 
 impl<S> WebSocket<S> {
     pub(super) fn new(inner: WebSocketStream<Gauge<S>>, limits: &Limits) -> Self {
-        let keep_alive = KeepAlive {
-            ping: limits.ping,
-            pong: limits.pong,
-            heard: Instant::now(),
-            pinged: None,
-            timer: None,
-        };
-        WebSocket { inner, keep_alive, unflushed: false, greeted: false }
+        WebSocket {
+            inner,
+            keep_alive: KeepAlive::new(limits),
+            unflushed: false,
+            greeted: false,
+            ended: false,
+        }
+    }
+
+    /// Of a server, to which anybody may say anything.
+    pub(super) fn of_stranger(mut inner: WebSocketStream<Gauge<S>>, limits: &Limits) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        inner.get_mut().watch_headers();
+        Self::new(inner, limits)
     }
 
     /// The handshake is over.
@@ -76,39 +69,6 @@ impl<S> WebSocket<S> {
     }
 }
 
-impl KeepAlive {
-    fn hear(&mut self) {
-        self.heard = Instant::now();
-        if self.pinged.take().is_some() {
-            // Set for the pong, it may be later than the next ping.
-            self.timer = None;
-        }
-    }
-
-    /// To be asked when nothing more is there to be read.
-    fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
-        loop {
-            let (since, limit) = match self.pinged {
-                Some(pinged) => (pinged, self.pong),
-                None => (self.heard, self.ping),
-            };
-            let rested = since.elapsed();
-            if rested >= limit {
-                self.timer = None;
-                if self.pinged.is_some() {
-                    return Poll::Ready(Due::Silence);
-                }
-                self.pinged = Some(Instant::now());
-                return Poll::Ready(Due::Ping);
-            }
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit - rested)));
-            ready!(timer.as_mut().poll(cx));
-            // It may have been set for an earlier rest.
-            self.timer = None;
-        }
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn greet(&mut self, frame: Frame) -> Frame {
         if !std::mem::replace(&mut self.greeted, true) {
@@ -117,30 +77,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         frame
     }
 
-    fn poll_ping(&mut self, cx: &mut Context<'_>) -> Result<()> {
+    /// Until pings and pongs are written, further ones, which the far side can cause, find only so much room.
+    fn poll_unflushed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.unflushed {
+            ready!(self.inner.poll_flush_unpin(cx)).map_err(websocket_error)?;
+            self.unflushed = false;
+            self.keep_alive.flushed();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What is to be done where nothing comes.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Result<()> {
         loop {
-            if self.unflushed {
-                match self.inner.poll_flush_unpin(cx) {
-                    Poll::Ready(Ok(())) => self.unflushed = false,
-                    Poll::Ready(Err(error)) => return Err(websocket_error(error)),
-                    Poll::Pending => {}
-                }
+            let can_write = match self.poll_unflushed(cx) {
+                Poll::Ready(written) => written.map(|()| true)?,
+                Poll::Pending => false,
+            };
+            // What waits to be written before a ping may take its time: it is not asked before it can be.
+            if can_write
+                && self.keep_alive.wants_ping()
+                && let Poll::Ready(room) = self.inner.poll_ready_unpin(cx)
+            {
+                room.map_err(websocket_error)?;
+                self.inner.start_send_unpin(Message::Ping(Bytes::new())).map_err(websocket_error)?;
+                self.unflushed = true;
+                self.keep_alive.queued();
+                continue;
             }
-            match self.keep_alive.poll_due(cx) {
+            let gauge = self.inner.get_ref();
+            match self.keep_alive.poll(gauge.heard, gauge.taken, cx) {
                 Poll::Pending => return Ok(()),
-                Poll::Ready(Due::Silence) => {
-                    return Err(Error::new(Code::Timeout, "the far side does not answer pings"));
-                }
-                Poll::Ready(Due::Ping) => match self.inner.poll_ready_unpin(cx) {
-                    Poll::Ready(Ok(())) => {
-                        let sent = self.inner.start_send_unpin(Message::Ping(Bytes::new()));
-                        sent.map_err(websocket_error)?;
-                        self.unflushed = true;
-                    }
-                    Poll::Ready(Err(error)) => return Err(websocket_error(error)),
-                    // Something waits to be written before it: the peer takes nothing, and has to say something.
-                    Poll::Pending => {}
-                },
+                Poll::Ready(Need::Ping) => {}
+                Poll::Ready(Need::End(reason)) => return Err(Error::new(Code::Timeout, reason)),
             }
         }
     }
@@ -151,17 +120,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame>>> {
         let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
         loop {
             let message = match this.inner.poll_next_unpin(cx) {
                 Poll::Ready(message) => message,
                 Poll::Pending => {
-                    return match this.poll_ping(cx) {
+                    return match this.poll_rest(cx) {
                         Ok(()) => Poll::Pending,
                         Err(error) => Poll::Ready(Some(Err(error))),
                     };
                 }
             };
-            this.keep_alive.hear();
             match message {
                 Some(Ok(Message::Text(text))) => {
                     return Poll::Ready(Some(Ok(this.greet(Frame::Text(text.into())))));
@@ -169,9 +140,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
                 Some(Ok(Message::Binary(bytes))) => {
                     return Poll::Ready(Some(Ok(this.greet(Frame::Binary(bytes)))));
                 }
-                // Pings are answered below, and after a close message the end follows.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {}
+                // Answered below.
+                Some(Ok(Message::Ping(_))) => this.unflushed = true,
+                Some(Ok(Message::Pong(_) | Message::Frame(_))) => {}
+                // Whose answer goes out if it can. A client would have to wait until the server hangs up.
+                Some(Ok(Message::Close(_))) => {
+                    this.ended = true;
+                    let _ = this.inner.poll_flush_unpin(cx);
+                    return Poll::Ready(None);
+                }
                 Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) | None => {
+                    this.ended = true;
                     return Poll::Ready(None);
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(websocket_error(error)))),
@@ -184,6 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Frame> for WebSocket<S> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_unflushed(cx))?;
         self.inner.poll_ready_unpin(cx).map_err(websocket_error)
     }
 
@@ -198,7 +178,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Frame> for WebSocket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.inner.poll_flush_unpin(cx).map_err(websocket_error)
+        ready!(self.inner.poll_flush_unpin(cx)).map_err(websocket_error)?;
+        self.unflushed = false;
+        self.keep_alive.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -207,15 +190,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Frame> for WebSocket<S> {
 }
 
 pub(super) fn websocket_error(error: WsError) -> Error {
+    use ProtocolError::{HandshakeIncomplete, SecWebSocketSubProtocolError, SendAfterClosing};
     match error {
         WsError::Io(error) => transport_error(error),
         WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
             Error::new(Code::TooLarge, "a WebSocket message above the configured limit")
         }
+        WsError::Capacity(CapacityError::TooManyHeaders) | WsError::AttackAttempt => {
+            Error::new(Code::TooLarge, "a request to upgrade that is too long")
+        }
         WsError::Utf8(_) => Error::malformed("a text message that is not UTF-8"),
         WsError::Http(response) => Error::Unsealed { status: response.status().as_u16() },
         // The server upgraded, but to something else.
-        WsError::Protocol(ProtocolError::SecWebSocketSubProtocolError(_)) => Error::Unsealed { status: 101 },
+        WsError::Protocol(SecWebSocketSubProtocolError(_)) => Error::Unsealed { status: 101 },
+        WsError::ConnectionClosed
+        | WsError::AlreadyClosed
+        | WsError::Protocol(SendAfterClosing | HandshakeIncomplete) => {
+            Error::new(Code::Truncated, "the WebSocket was closed")
+        }
+        WsError::Protocol(_) => Error::malformed("what no WebSocket says (RFC 6455)"),
         error => transport_error(error),
     }
 }

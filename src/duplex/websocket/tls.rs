@@ -6,7 +6,10 @@ use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{io::AsyncRead, io::AsyncWrite, net::TcpStream};
 use tokio_rustls::TlsConnector;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    telemetry::TARGET,
+};
 
 /// TCP, with or without TLS.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -22,19 +25,31 @@ pub(super) async fn dial(host: &str, port: u16, tls: Option<Arc<ClientConfig>>) 
     let Some(config) = tls else {
         return Ok(Box::new(tcp));
     };
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| Error::Transport(Arc::new(error)))?;
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| Error::Misuse { reason: "the URL's host is no name that a certificate can have" })?;
     let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(failed)?;
     Ok(Box::new(stream))
 }
 
 /// Trusts the system's certificate authorities, which are read once.
-pub(super) fn system() -> Result<Arc<ClientConfig>> {
+///
+/// Errors: `Transport`, when there are none to be read.
+pub(super) async fn system() -> Result<Arc<ClientConfig>> {
     static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     if let Some(config) = SYSTEM.get() {
         return Ok(config.clone());
     }
+    // Many files, on some systems.
+    let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
+    let loaded = loaded.map_err(|error| Error::Transport(Arc::new(error)))?;
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let (usable, _) = roots.add_parsable_certificates(loaded.certs);
+    for error in loaded.errors {
+        tracing::warn!(target: TARGET, reason = %error, "certificate authorities of the system cannot be read");
+        if usable == 0 {
+            return Err(Error::Transport(Arc::new(error)));
+        }
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -41,22 +41,27 @@ pub type Accepting = BoxFuture<'static, Result<Sealed<WebSocket<Upgraded>>>>;
 /// use futures_util::{SinkExt as _, StreamExt as _};
 /// use tower_seal::duplex::{Acceptor, websocket::Upgrade};
 ///
-/// async fn echo(upgrade: Upgrade, State(acceptor): State<Acceptor>) -> Response {
+/// async fn welcome(upgrade: Upgrade, State(acceptor): State<Acceptor>) -> Response {
 ///     let (response, connection) = match upgrade.accept(&acceptor) {
 ///         Ok(accepted) => accepted,
 ///         Err(refusal) => return refusal.into_response(),
 ///     };
 ///     tokio::spawn(async move {
-///         let Ok(mut sealed) = connection.await else { return };
-///         while let Some(Ok(message)) = sealed.next().await {
-///             let _ = sealed.send(message).await;
-///         }
-///         let _ = sealed.close().await;
+///         let (mut sender, mut receiver) = connection.await?.into_split();
+///         // Of two sides that only write neither gets further, so this one goes on reading.
+///         let greet = sender.send("welcome".into());
+///         let listen = async {
+///             while let Some(Ok(message)) = receiver.next().await {
+///                 println!("{} bytes", message.len());
+///             }
+///         };
+///         tokio::join!(greet, listen).0?;
+///         sender.close().await
 ///     });
 ///     response
 /// }
 /// # fn f(acceptor: Acceptor) -> Router {
-/// Router::new().route("/echo", get(echo)).with_state(acceptor)
+/// Router::new().route("/welcome", get(welcome)).with_state(acceptor)
 /// # }
 /// ```
 #[derive(Debug)]
@@ -92,7 +97,7 @@ impl Upgrade {
 
     /// The response that has to be sent, and what comes of it afterwards, which is to be awaited in a task.
     ///
-    /// Errors: the answer to who does not offer `tower-seal.v1`. Those of the future are those of
+    /// Errors: the answer to who does not offer `tower-seal.v1`, or when far too many handshakes are unfinished. Those of the future are those of
     /// [`accept`](crate::duplex::accept).
     pub fn accept(mut self, acceptor: &Acceptor) -> Result<(Response<Body>, Accepting), Refusal> {
         self.offered &= !acceptor.config().is_plaintext();
@@ -102,9 +107,10 @@ impl Upgrade {
             acceptor.count(NOT_OFFERED);
             return Err((StatusCode::BAD_REQUEST, "this needs the subprotocol tower-seal.v1\n"));
         }
+        let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "too many handshakes are unfinished\n");
+        let place = acceptor.place().map_err(busy)?;
         let acceptor = acceptor.clone();
         let connection = async move {
-            let place = acceptor.place();
             let upgraded = timeout_at(place.until, self.on).await.map_err(|_| acceptor.count(LATE))?;
             let io = Upgraded { io: upgraded.map_err(transport_error)? };
             accept_raw(place, io, &acceptor, &self.path, self.offered).await
