@@ -3,11 +3,12 @@
 use std::{
     fmt,
     future::Future,
+    io,
     time::{Duration, Instant},
 };
 
 use rand_core::Rng as _;
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
 use super::{now, rng};
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
 
 /// Connects again and again, each time with a new handshake, and after a rest that doubles from one failure to the
 /// next and is drawn at random, so that the clients of a server that was down do not all come at once.
+///
+/// A rest counts from the last failure, whether anybody waits meanwhile or not. That of a connection is when it was
+/// [`lost`](Self::lost), which `connect` takes to be the moment of its call.
 ///
 /// It carries no message and so repeats none: what was under way when a connection failed is the application's
 /// to judge, as it may have arrived.
@@ -41,7 +45,12 @@ pub struct Redial<F> {
     first: Duration,
     most: Duration,
     attempts: u32,
+    /// In a row, for the rests.
     failures: u32,
+    /// In a row, and since the last time that it gave up.
+    tried: u32,
+    /// The end of the rest.
+    next: Option<Instant>,
     connected: Option<Instant>,
 }
 
@@ -55,6 +64,8 @@ impl<F> Redial<F> {
             most: Duration::from_secs(30),
             attempts: u32::MAX,
             failures: 0,
+            tried: 0,
+            next: None,
             connected: None,
         }
     }
@@ -65,45 +76,77 @@ impl<F> Redial<F> {
         Redial { first, most: most.max(first), ..self }
     }
 
-    /// After how many failures in a row to give up. Never, by default.
+    /// After how many failures in a row to give up, those of earlier calls and connections that did not last counted.
+    /// Never, by default. Whoever calls again then begins a new row.
     #[must_use]
     pub fn attempts(self, attempts: u32) -> Self {
         Redial { attempts: attempts.max(1), ..self }
     }
 
-    /// A new connection.
+    /// Notes that the connection is lost, for who does not call `connect` at once.
     ///
-    /// One that lasted no longer than the longest rest counts as a failure. Dropping this future loses nothing.
+    /// One that lasted no longer than the longest rest counts as a failure.
+    pub fn lost(&mut self) {
+        let Some(connected) = self.connected.take() else { return };
+        if now().saturating_duration_since(connected) > self.most {
+            (self.failures, self.tried) = (0, 0);
+        } else {
+            self.fail();
+        }
+    }
+
+    fn fail(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.tried = self.tried.saturating_add(1);
+        self.next = now().checked_add(rest(self.first, self.most, self.failures, rng().next_u32()));
+    }
+
+    /// A new connection. Dropping this future loses nothing but an attempt that is under way.
     ///
-    /// Errors: those that trying again does not help, such as `untrusted_peer`; any, after the last attempt.
+    /// Errors: those that trying again does not help, such as `untrusted_peer`; any, after the last attempt; and
+    /// `truncated`, when that many connections did not last. A refusal within a handshake is not signed: somebody on
+    /// the way may have said it, so whoever is there for long calls again, later.
     pub async fn connect<C, R>(&mut self) -> Result<C>
     where
         F: FnMut() -> R,
         R: Future<Output = Result<C>>,
     {
-        if let Some(connected) = self.connected.take() {
-            let lasted = now().saturating_duration_since(connected) > self.most;
-            self.failures = if lasted { 0 } else { self.failures.saturating_add(1) };
-        }
-        let before = self.failures;
-        loop {
-            if self.failures > 0 {
-                sleep(rest(self.first, self.most, self.failures, rng().next_u32())).await;
-            }
-            match (self.dial)().await {
-                Ok(connection) => {
-                    self.connected = Some(now());
-                    return Ok(connection);
+        const LOST: Error = Error::new(Code::Truncated, "connections are lost as soon as they are made");
+        self.lost();
+        let mut outcome = Err(LOST);
+        while self.tried < self.attempts {
+            outcome = self.attempt().await;
+            match &outcome {
+                Err(error) if may_pass(error) => {
+                    tracing::debug!(target: TARGET, reason = %error, "not connected");
                 }
-                Err(error) => {
-                    self.failures = self.failures.saturating_add(1);
-                    if !may_pass(&error) || self.failures - before >= self.attempts {
-                        return Err(error);
-                    }
-                    tracing::debug!(target: TARGET, reason = %error, "not connected: trying again");
-                }
+                _ => break,
             }
         }
+        if outcome.is_err() {
+            self.tried = 0;
+        }
+        outcome
+    }
+
+    /// One attempt, after what is left of the rest: for who answers for each failure.
+    ///
+    /// Errors: whatever `dial` says.
+    pub async fn attempt<C, R>(&mut self) -> Result<C>
+    where
+        F: FnMut() -> R,
+        R: Future<Output = Result<C>>,
+    {
+        self.lost();
+        if let Some(next) = self.next {
+            sleep_until(next.into()).await;
+        }
+        let outcome = (self.dial)().await;
+        match &outcome {
+            Ok(_) => (self.next, self.connected) = (None, Some(now())),
+            Err(_) => self.fail(),
+        }
+        outcome
     }
 }
 
@@ -118,14 +161,21 @@ fn rest(first: Duration, most: Duration, failures: u32, random: u32) -> Duration
 /// Whether the same attempt may go better later.
 fn may_pass(error: &Error) -> bool {
     match error {
-        Error::Transport(_) | Error::TimedOut { .. } | Error::Unavailable { .. } => true,
+        Error::Transport(error) => !is_final(&**error),
+        Error::TimedOut { .. } | Error::Unavailable { .. } => true,
         Error::Misbehaved { code, .. } | Error::Refused { code, .. } => {
             matches!(code, Code::Truncated | Code::Busy | Code::Timeout)
         }
-        // A gateway whose server is away.
-        Error::Unsealed { status } => *status >= 500,
+        // A gateway that is busy, or whose server is away.
+        Error::Unsealed { status } => *status >= 500 || [408, 425, 429].contains(status),
         _ => false,
     }
+}
+
+/// TLS, which reports a bad certificate as invalid data; or an address that is none.
+fn is_final(error: &(dyn std::error::Error + 'static)) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }
 
 impl<F> fmt::Debug for Redial<F> {

@@ -35,12 +35,9 @@ pub(super) async fn listen<T: Transport>(receiver: &mut Receiver<T>, stdin: Chil
     let (queue, queued) = queue();
     let take = async {
         if take(receiver, queue, signs).await {
-            // Whether the client is still there has to be known until the child has ended.
-            while let Some(message) = receiver.next().await {
-                if message.is_err() {
-                    return signs.lose_client();
-                }
-            }
+            // Whether the client is still there has to be known until the child has ended, and its pings are answered.
+            let _ = receiver.gone().await;
+            signs.lose_client();
         }
     };
     let take = async {
@@ -60,7 +57,7 @@ pub(super) async fn listen<T: Transport>(receiver: &mut Receiver<T>, stdin: Chil
     tokio::join!(take, feed);
 }
 
-/// False once the client has no more to say.
+/// False once the client has gone.
 async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: Queue, signs: &Signs) -> bool {
     let mut ending = std::pin::pin!(signs.reached(Stage::Ending));
     loop {
@@ -91,7 +88,7 @@ async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: Queue, signs: &Si
             }
             None => {
                 signs.dismiss();
-                return false;
+                return true;
             }
         }
     }

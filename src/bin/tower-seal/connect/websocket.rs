@@ -45,8 +45,6 @@ type Dialed = Result<Sealed<ClientSocket>, Error>;
 
 pub(super) struct WebSocket {
     far_side: FarSide,
-    /// Bytes of a message.
-    longest: usize,
     dial: mpsc::Sender<()>,
     dialed: mpsc::Receiver<Dialed>,
     is_dialing: bool,
@@ -96,17 +94,15 @@ enum Event {
 impl WebSocket {
     /// Of the far side at `url`.
     pub(super) fn new(config: Config, options: Options, url: String, far_side: FarSide) -> Self {
-        let longest = if config.is_plaintext() { usize::MAX } else { PORTABLE_RECORD };
         let (dial, mut orders) = mpsc::channel(1);
         let (connected, dialed) = mpsc::channel(1);
         tokio::spawn(async move {
             let dial = || websocket::connect(&url, &config, &options);
-            let mut redial = Redial::new(dial).rests(RESTS.0, RESTS.1).attempts(1);
-            while orders.recv().await.is_some() && connected.send(redial.connect().await).await.is_ok() {}
+            let mut redial = Redial::new(dial).rests(RESTS.0, RESTS.1);
+            while orders.recv().await.is_some() && connected.send(redial.attempt().await).await.is_ok() {}
         });
         WebSocket {
             far_side,
-            longest,
             dial,
             dialed,
             is_dialing: false,
@@ -228,7 +224,7 @@ impl WebSocket {
             tracing::debug!("the host answered what nobody waits for any more");
             return Ok(());
         }
-        let refused = if line.bytes.len() > self.longest {
+        let refused = if line.bytes.len() > PORTABLE_RECORD {
             Some(Fault::new("too_large", "A message over WebSocket has at most 1 MiB: send less at once."))
         } else {
             (is_asking && !self.waiting.ask(&line, &Sent::No)).then(Fault::busy)
