@@ -14,13 +14,19 @@ use futures_util::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tower_seal::{
     Error,
-    duplex::Sealed,
-    duplex::pipe::{self, Pipe},
+    duplex::{
+        self, Sealed,
+        pipe::{self, Pipe},
+        websocket,
+    },
     error::Code,
     protocol::Destination,
 };
 
-use crate::support::*;
+use crate::{
+    sockets::{client_side, destination},
+    support::*,
+};
 
 /// What can be read ends after so many bytes.
 struct Cut {
@@ -105,6 +111,40 @@ async fn at_every_byte() {
         }
         assert_eq!(sides.server.telemetry().value(tower_seal::telemetry::Metric::SessionsLive), 0);
     }
+}
+
+/// What the server reads of a WebSocket, whose request to upgrade has been answered.
+async fn shake_websocket(
+    sides: &Sides,
+    server_reads: usize,
+) -> (Result<(), Error>, Result<(), Error>, usize) {
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let count = Arc::new(AtomicUsize::new(0));
+    let there = Cut { io: there, left: server_reads, read: count.clone() };
+    let acceptor = sides.acceptor();
+    let (client, server) = tokio::join!(
+        async { duplex::connect(client_side(here).await, &sides.client, destination()).await.map(drop) },
+        async { websocket::accept_upgraded(there, &acceptor, "/").await.map(drop) }
+    );
+    (client, server, count.load(Ordering::SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_every_byte_of_a_websocket() {
+    let sides = Sides::new();
+    let (client, server, to_server) = shake_websocket(&sides, usize::MAX).await;
+    client.unwrap();
+    server.unwrap();
+    // Closing it is not part of the handshake, and is the rest.
+    let mut done = false;
+    for cut in 0..to_server {
+        let (client, server, _) = shake_websocket(&sides, cut).await;
+        match server {
+            Err(error) => assert!(!done && ended(&error) && ended(&client.unwrap_err()), "{cut}"),
+            Ok(()) => done = true,
+        }
+    }
+    assert_eq!(sides.server.telemetry().value(tower_seal::telemetry::Metric::SessionsLive), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,15 @@
 //! FINAL, each direction for itself; and ends without it.
 
+use std::time::Duration;
+
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use tokio::time::Instant;
 use tower_seal::{
     Error,
     config::{Encoding, Limits},
     error::Code,
     protocol::Final,
+    telemetry::Metric,
 };
 
 use crate::support::*;
@@ -170,5 +174,112 @@ async fn keys_change_by_themselves() {
             assert_eq!(server.next().await.unwrap().unwrap(), "12345");
         }
         assert!(epochs.is_sorted() && epochs.last() > Some(&1), "{epochs:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_trust_is_withdrawn_a_connection_that_rests_ends_too() {
+    for half_closed in [false, true] {
+        let sides = Sides::new();
+        let (mut client, mut server) = sides.pair().await;
+        if half_closed {
+            client.close().await.unwrap();
+            assert!(server.next().await.is_none());
+            assert!(server.gone().now_or_never().is_none());
+        } else {
+            assert!(server.next().now_or_never().is_none());
+        }
+        sides.clients.remove(sides.client.node_id());
+        let began = Instant::now();
+        let ended = if half_closed { server.gone().await } else { server.next().await.unwrap().map(drop) };
+        assert_eq!(code(ended), Code::UnknownSession);
+        assert!(began.elapsed() <= 60 * SECOND);
+        assert_failed(&mut server, Code::UnknownSession).await;
+        // The peer is told, and takes it for an end.
+        assert_eq!(code(client.next().await.unwrap()), Code::Truncated);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_ends_after_24_hours_as_it_said() {
+    let sides = Sides::limited(|limits| limits.duplex_idle = Duration::MAX);
+    let (client, mut server) = sides.pair().await;
+    let ends = server.ends_at().unwrap();
+    assert_eq!((ends - now()).as_secs(), 24 * 3600);
+    assert_eq!(client.ends_at(), Some(ends));
+    assert_eq!(code(server.next().await.unwrap()), Code::UnknownSession);
+    assert!((now() - ends).as_secs() <= 60);
+    assert_eq!(server.ends_at(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_may_end_a_connection_with_a_code() {
+    let sides = Sides::new();
+    let (client, mut server, mut near_client, mut near_server) = sides.through_hands().await;
+    server.send("before".into()).await.unwrap();
+    near_client.put(near_server.get().await).await;
+    server.fail(Code::Busy).await;
+    assert_eq!(near_server.last_words().await, "busy");
+
+    // Of one half, whatever the other is doing.
+    let (mut sender, mut receiver) = client.into_split();
+    assert_eq!(receiver.next().await.unwrap().unwrap(), "before");
+    let waiting = tokio::spawn(async move { receiver.next().await.unwrap() });
+    tokio::task::yield_now().await;
+    sender.fail(Code::TooLarge).await;
+    assert_eq!(code(waiting.await.unwrap()), Code::TooLarge);
+    assert_eq!(code(sender.send("x".into()).await), Code::TooLarge);
+    sender.fail(Code::Busy).await;
+    assert_eq!(code(sender.ready().await), Code::TooLarge, "the first stays");
+    assert_eq!(near_client.last_words().await, "too_large");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_go_with_the_end_and_not_only_with_the_connection() {
+    let sides = Sides::new();
+    let live = || [&sides.client, &sides.server].map(|config| config.telemetry().value(Metric::SessionsLive));
+    let (mut client, mut server) = sides.pair().await;
+    assert_eq!(live(), [1, 1]);
+    part(&mut client, &mut server).await;
+    assert!(server.next().await.is_none());
+    assert_eq!(live(), [0, 0]);
+    assert!(matches!(client.export(b"", b"", &mut [0; 32]), Err(Error::Misuse { .. })));
+
+    let (mut client, server) = sides.pair().await;
+    drop(server);
+    assert_failed(&mut client, Code::Truncated).await;
+    assert_eq!(live(), [0, 0]);
+    // Without a key nothing goes out, and nothing in the clear.
+    assert_failed(&mut client, Code::Truncated).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn finals_that_cross() {
+    let sides = Sides::new();
+    let (mut client, mut server) = sides.pair().await;
+    client.send("up".into()).await.unwrap();
+    server.send("down".into()).await.unwrap();
+    client.close().await.unwrap();
+    server.close().await.unwrap();
+    assert_eq!(client.next().await.unwrap().unwrap(), "down");
+    assert_eq!(server.next().await.unwrap().unwrap(), "up");
+    assert!(client.next().await.is_none() && server.next().await.is_none());
+    client.gone().await.unwrap();
+    server.gone().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_responders_keys_change_in_json_too() {
+    let mut sides = Sides::speaking(Encoding::Json);
+    let mut limits = Limits::default();
+    limits.rekey_records = 1;
+    sides.server = sides.server.limits(limits);
+    let (mut client, mut server, mut near_client, mut near_server) = sides.through_hands().await;
+    for epoch in 1..5 {
+        server.send("12345".into()).await.unwrap();
+        let text = near_server.text().await;
+        assert!(text.contains(&format!(r#""nonce":"00{epoch:06x}"#)), "{text}");
+        near_client.say(text).await;
+        assert_eq!(client.next().await.unwrap().unwrap(), "12345");
     }
 }

@@ -64,6 +64,21 @@ async fn two_frames_that_change_places() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frame_that_comes_late_is_a_frame_that_comes() {
+    for encoding in BOTH {
+        let sides = Sides::speaking(encoding);
+        let (mut client, mut server, mut near_client, mut near_server) = sides.through_hands().await;
+        for text in ["a", "b"] {
+            client.send(text.into()).await.unwrap();
+            let held = near_client.get().await;
+            assert!(tokio::time::timeout(3600 * SECOND, server.next()).await.is_err());
+            near_server.put(held).await;
+            assert_eq!(server.next().await.unwrap().unwrap(), text);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_frame_that_is_changed() {
     let ([a, b, _], deliver) = three(&Sides::new()).await;
     let mut changed = b.into_bytes().to_vec();

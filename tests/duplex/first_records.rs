@@ -4,8 +4,9 @@ use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use tower_seal::{
     Config, Identity,
     config::{Encoding, Hybrid, Signatures},
+    duplex::Frame,
     error::Code,
-    protocol::{Destination, Final},
+    protocol::{Destination, Final, Initiator, Responder},
     telemetry::Metric,
     trust::{Candidate, PreShared, Trust, Verdict},
 };
@@ -232,9 +233,116 @@ async fn an_unsigned_first_record_is_refused() {
         let mut unsigned = vec![1, 0];
         unsigned.extend_from_slice(&record[2..14]);
         unsigned.extend_from_slice(&record[14 + 64 + 1 + 4..]);
-        hand.end.put(tower_seal::duplex::Frame::Binary(unsigned.into())).await;
+        hand.end.put(Frame::Binary(unsigned.into())).await;
         hand.end.last_words().await
     };
     let (accepted, told) = tokio::join!(sides.accept(there), by_hand);
     assert_eq!((code(accepted), &told[..]), (Code::InvalidSignature, "invalid_signature"));
+}
+
+/// The same policy as [`an_unsigned_first_record_is_refused`], where later records need no signature.
+#[tokio::test(start_paused = true)]
+async fn so_it_is_where_only_the_handshake_is_signed() {
+    let mut sides = Sides::new();
+    sides.client = sides.client.signatures(Signatures::Handshake);
+    sides.server = sides.server.signatures(Signatures::Handshake);
+    let (here, there) = frames();
+    let by_hand = async {
+        let mut hand = Hand::initiator(&sides.client, here, Encoding::Binary).await;
+        let record = hand.seal("", Final::No).into_bytes();
+        let mut unsigned = vec![1, 0];
+        unsigned.extend_from_slice(&record[2..14]);
+        unsigned.extend_from_slice(&record[14 + 64 + 1 + 4..]);
+        hand.end.put(Frame::Binary(unsigned.into())).await;
+        hand.end.last_words().await
+    };
+    let (accepted, told) = tokio::join!(sides.accept(there), by_hand);
+    assert_eq!((code(accepted), &told[..]), (Code::InvalidSignature, "invalid_signature"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_record_may_be_of_the_second_epoch() {
+    let sides = Sides::new();
+    let (here, there) = frames();
+    let by_hand = async {
+        let mut hand = Hand::initiator(&sides.client, here, Encoding::Binary).await;
+        hand.sealer.rekey().unwrap();
+        hand.send("", Final::No).await;
+        hand.send("hello", Final::No).await;
+        hand.open().await;
+        hand
+    };
+    let (server, _hand) = tokio::join!(sides.accept(there), by_hand);
+    assert_eq!(server.unwrap().next().await.unwrap().unwrap(), "hello");
+}
+
+/// What the responder says to an initiator that sends these frames, in this order, after its hello.
+async fn told(sides: &Sides, frames_of: impl AsyncFnOnce(&mut Hand) -> Vec<Frame>) -> (Code, String) {
+    let (here, there) = frames();
+    let by_hand = async {
+        let mut hand = Hand::initiator(&sides.client, here, Encoding::Binary).await;
+        for frame in frames_of(&mut hand).await {
+            hand.end.put(frame).await;
+        }
+        loop {
+            match hand.end.get().await {
+                Frame::Text(text) => break error_code(std::str::from_utf8(&text).unwrap()),
+                Frame::Binary(_) => {}
+            }
+        }
+    };
+    let accept = async {
+        match sides.accept(there).await {
+            Ok(mut server) => code(server.next().await.unwrap()),
+            Err(error) => code::<()>(Err(error)),
+        }
+    };
+    tokio::join!(accept, by_hand)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_twice_or_too_early_or_from_elsewhere() {
+    let sides = Sides::new();
+    let twice = told(&sides, async |hand| vec![hand.seal("", Final::No); 2]).await;
+    assert_eq!(twice, (Code::Replayed, "replayed".into()));
+
+    let early = told(&sides, async |hand| {
+        let first = hand.seal("", Final::No);
+        vec![hand.seal("one", Final::No), first]
+    });
+    assert_eq!(early.await, (Code::OutOfOrder, "out_of_order".into()));
+
+    let hello = told(&sides, async |_| {
+        let (hello, _) = Initiator::start(&sides.client, Destination::default(), &mut rng()).unwrap();
+        vec![Frame::Text(hello)]
+    });
+    assert_eq!(hello.await, (Code::Malformed, "malformed".into()));
+
+    // A record 0 of the same two nodes, in another session.
+    let (here, there) = frames();
+    let mut other = Box::pin(sides.accept(there));
+    let mut stolen = tokio::select! {
+        _ = &mut other => panic!("before the confirmation"),
+        hand = Hand::initiator(&sides.client, here, Encoding::Binary) => hand,
+    };
+    let elsewhere = told(&sides, async |_| vec![stolen.seal("", Final::No)]).await;
+    assert_eq!(elsewhere, (Code::DecryptionFailed, "decryption_failed".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_comes_twice() {
+    let sides = Sides::new();
+    let (here, mut there) = frames();
+    let by_hand = async {
+        let hello = there.text().await;
+        let responder = Responder::new(sides.server.clone());
+        let (reply, _session) =
+            responder.accept(hello.as_bytes(), |_| true, || true, &mut rng(), now()).unwrap();
+        there.say(reply.clone()).await;
+        there.say(reply).await;
+        there.get().await;
+        there.last_words().await
+    };
+    let (connected, told) = tokio::join!(sides.connect(here), by_hand);
+    assert_eq!((code(connected), &told[..]), (Code::Malformed, "malformed"));
 }

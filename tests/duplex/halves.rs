@@ -71,6 +71,51 @@ async fn dropped_futures_lose_nothing() {
 }
 
 #[tokio::test]
+async fn a_message_is_given_only_once_there_is_room_and_is_neither_lost_nor_doubled() {
+    let sides = Sides::new();
+    let (here, there) = tokio::io::duplex(16);
+    let acceptor = sides.acceptor();
+    let (client, server) = tokio::join!(
+        pipe::connect(here, &sides.client, Destination::default()),
+        pipe::accept(there, &acceptor)
+    );
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    // The pipe is full of the first ones: whoever waits for room still has the last one in hand.
+    let mut given = 0_u8;
+    while client.ready().now_or_never().is_some() {
+        client.start_send_unpin(vec![given; 5000].into()).unwrap();
+        given += 1;
+    }
+    assert!(client.ready().now_or_never().is_none());
+    let last = b"the last one";
+    let mut got = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            ready = client.ready() => {
+                ready.unwrap();
+                client.start_send_unpin(last[..].into()).unwrap();
+                break;
+            }
+            message = std::future::poll_fn(|cx| server.poll_next_unpin(cx)) => got.push(message.unwrap().unwrap()),
+        }
+    }
+    // It has been taken: dropping the future that sends it loses nothing.
+    assert!(client.flush().now_or_never().is_none());
+    let (closed, ()) = tokio::join!(client.close(), async {
+        while let Some(message) = server.next().await {
+            got.push(message.unwrap());
+        }
+    });
+    closed.unwrap();
+    assert_eq!(got.pop().unwrap(), last[..]);
+    assert_eq!(got.len(), usize::from(given));
+    for (i, message) in got.into_iter().enumerate() {
+        assert_eq!(message, vec![i as u8; 5000]);
+    }
+}
+
+#[tokio::test]
 async fn what_was_taken_leaves_with_the_next_call_whichever_it_is() {
     let sides = Sides::new();
     let (mut client, mut server) = sides.pair().await;

@@ -3,9 +3,11 @@
 use futures_util::{FutureExt as _, StreamExt as _};
 use tower_seal::{
     Config, Error, Identity,
+    config::Encoding,
     duplex::{self, Acceptor, Frame},
     error::Code,
-    protocol::{Destination, Initiator},
+    protocol::{Destination, Final, Initiator},
+    telemetry::Metric,
     trust::Pinned,
 };
 
@@ -220,4 +222,108 @@ async fn too_many_handshakes_in_a_second_and_the_next_is_busy() {
         codes.push(client.map_or_else(|error| error.code(), |_| None));
     }
     assert_eq!(codes, [None, Some(Code::Busy)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn far_too_many_are_not_even_told() {
+    let sides = Sides::limited(|limits| limits.unfinished = 1);
+    let acceptor = sides.acceptor();
+    let waiting: Vec<_> = (0..1 + 64)
+        .map(|_| {
+            let (here, there) = frames();
+            let acceptor = acceptor.clone();
+            let accept = tokio::spawn(async move { duplex::accept(there, &acceptor, None).await.map(drop) });
+            (here, accept)
+        })
+        .collect();
+    // Until each has taken its place: the scheduler comes back to the test now and then.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let (mut here, there) = frames();
+    assert_eq!(code(duplex::accept(there, &acceptor, None).now_or_never().unwrap()), Code::Busy);
+    assert!(here.next().await.is_none());
+    // Those before it are, after a second.
+    let began = tokio::time::Instant::now();
+    for (i, (here, accept)) in waiting.into_iter().enumerate().rev() {
+        let expected = if i == 0 { Code::Timeout } else { Code::Busy };
+        assert_eq!(code(accept.await.unwrap()), expected);
+        assert_eq!(here.last_words().await, expected.as_str());
+        assert_eq!(began.elapsed().as_secs(), if i == 0 { 10 } else { 1 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_is_dropped_gives_its_place_back() {
+    let sides = Sides::limited(|limits| limits.unfinished = 1);
+    let acceptor = sides.acceptor();
+    for hello in [false, true] {
+        let (mut here, there) = frames();
+        if hello {
+            let (hello, _) = Initiator::start(&sides.client, Destination::default(), &mut rng()).unwrap();
+            here.say(hello).await;
+        }
+        assert!(duplex::accept(there, &acceptor, None).now_or_never().is_none());
+        let (here, there) = frames();
+        let (client, server) = tokio::join!(sides.connect(here), duplex::accept(there, &acceptor, None));
+        drop((client.unwrap(), server.unwrap()));
+        let (here, _there) = frames();
+        assert!(sides.connect(here).now_or_never().is_none());
+    }
+    assert_eq!(sides.server.telemetry().value(Metric::SessionsLive), 0);
+    assert_eq!(sides.client.telemetry().value(Metric::SessionsLive), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_node_that_does_not_confirm_the_oldest_goes_first() {
+    let sides = Sides::new();
+    let acceptor = sides.acceptor();
+    let mut hands = Vec::new();
+    let began = tokio::time::Instant::now();
+    for i in 0..9 {
+        let (here, there) = frames();
+        let acceptor = acceptor.clone();
+        let accept = tokio::spawn(async move { duplex::accept(there, &acceptor, None).await.map(drop) });
+        hands.push((Hand::initiator(&sides.client, here, Encoding::Binary).await, accept));
+        // But not before it has had its time.
+        assert_eq!(began.elapsed().as_secs(), if i < 8 { 0 } else { 3 });
+    }
+    let (oldest, accept) = hands.remove(0);
+    assert_eq!(code(accept.await.unwrap()), Code::Busy);
+    assert_eq!(oldest.end.last_words().await, "busy");
+    // The others still may, and who has confirmed counts no more.
+    for (mut hand, accept) in hands {
+        hand.send("", Final::No).await;
+        accept.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_peer_is_not_counted_as_one_of_this_side() {
+    let sides = Sides::new();
+    sides.clients.remove(sides.client.node_id());
+    let (here, there) = frames();
+    let (client, server) = tokio::join!(sides.connect(here), sides.accept(there));
+    assert!(client.is_err() && server.is_err());
+    assert_eq!(sides.server.telemetry().rejections(Code::UntrustedPeer), 1);
+    assert_eq!(sides.client.telemetry().rejections(Code::UntrustedPeer), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn plaintext_is_told_to_be_sealed_even_if_this_protocol_would_not_read_it() {
+    let sides = Sides::new();
+    for text in [
+        r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
+        r#" [{"jsonrpc":"2.0","id":1,"method":"x"}]"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":1,"a":2}}"#,
+    ] {
+        let (mut here, there) = frames();
+        here.say(text).await;
+        assert_eq!(code(sides.accept(there).await), Code::EncryptionRequired);
+        assert_eq!(here.last_words().await, "encryption_required");
+    }
+    // A hello is one, whatever it says beside.
+    let (mut here, there) = frames();
+    here.say(r#"{"type":"key_exchange","version":1,"jsonrpc":"2.0"}"#).await;
+    assert_eq!(code(sides.accept(there).await), Code::Malformed);
 }

@@ -16,5 +16,6 @@ mod pipes;
 mod plaintext;
 mod redial;
 mod silence;
+mod sockets;
 mod upgrades;
 mod websockets;

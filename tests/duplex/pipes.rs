@@ -217,3 +217,22 @@ async fn the_standard_streams_of_a_child() {
         assert!(down.wait().await.unwrap().success());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_in_plaintext_is_not_taken_for_a_length() {
+    let sides = Sides::new();
+    let (found, told) = answer(&sides, b"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\"}]\n").await;
+    assert_eq!(found, Code::EncryptionRequired);
+    assert_eq!(error_code(std::str::from_utf8(&told).unwrap()), "encryption_required");
+}
+
+/// The exception for a responder's last words is for an initiator that reads them.
+#[tokio::test(start_paused = true)]
+async fn a_responder_does_not_take_a_line_after_a_length() {
+    let sides = Sides::new();
+    let (hello, _) = Initiator::start(&sides.client, Destination::default(), &mut rng()).unwrap();
+    let mut bytes = u32::try_from(hello.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend_from_slice(&hello);
+    bytes.extend_from_slice(b"{\"type\":\"encrypted\"}\n");
+    assert_eq!(answer(&sides, &bytes).await.0, Code::TooLarge);
+}

@@ -71,3 +71,37 @@ async fn a_server_in_transition_takes_both() {
     assert!(server.verified().is_some());
     converse(&mut client, &mut server).await;
 }
+
+#[tokio::test]
+async fn a_server_in_transition_takes_what_json_rpc_may_say() {
+    let mut sides = Sides::new();
+    sides.server = sides.server.dangerously_accept_plaintext();
+    let acceptor = sides.acceptor();
+    for line in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"x":null}}"#,
+        r#"[{"jsonrpc":"2.0","id":1,"method":"x"},{"jsonrpc":"2.0","id":2,"method":"y"}]"#,
+    ] {
+        let (mut here, there) = tokio::io::duplex(1000);
+        here.write_all(line.as_bytes()).await.unwrap();
+        here.write_all(b"\n[]\n").await.unwrap();
+        let mut server = pipe::accept(there, &acceptor).await.unwrap();
+        assert!(server.verified().is_none());
+        assert_eq!(server.next().await.unwrap().unwrap(), line);
+        assert_eq!(server.next().await.unwrap().unwrap(), "[]");
+    }
+}
+
+#[tokio::test]
+async fn what_a_line_cannot_hold_ends_nothing() {
+    let (here, there) = tokio::io::duplex(1 << 16);
+    let (config, acceptor) = (Config::plaintext(), Acceptor::new(Config::plaintext()));
+    let (client, server) =
+        tokio::join!(pipe::connect(here, &config, Destination::default()), pipe::accept(there, &acceptor));
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    client.send("{\n  \"a\": 1\n}".into()).await.unwrap();
+    assert_eq!(server.next().await.unwrap().unwrap(), "{   \"a\": 1 }");
+    assert!(matches!(client.send(vec![0xff; 10].into()).await, Err(Error::Misuse { .. })));
+    assert!(matches!(client.send(vec![b'x'; MIB + 1].into()).await, Err(Error::Misuse { .. })));
+    client.send("still".into()).await.unwrap();
+    assert_eq!(server.next().await.unwrap().unwrap(), "still");
+}

@@ -122,3 +122,23 @@ async fn one_that_reads_slowly_is_waited_for() {
     let ((), count) = tokio::join!(send, read);
     assert_eq!(count, 20);
 }
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_nobody_waited_is_not_held_against_the_peer() {
+    let sides = Sides::new();
+    let (here, there) = tokio::io::duplex(4096);
+    let acceptor = sides.acceptor();
+    let (client, server) = tokio::join!(
+        pipe::connect(here, &sides.client, Destination::default()),
+        pipe::accept(there, &acceptor)
+    );
+    let (mut client, mut server) = (client.unwrap(), server.unwrap());
+    assert!(client.send(vec![1; 100_000].into()).now_or_never().is_none());
+    // The peer reads, and this side has other things to do.
+    assert!(tokio::time::timeout(1000 * SECOND, server.next()).await.is_err());
+    let (sent, got) =
+        tokio::join!(client.send("next".into()), async { (server.next().await, server.next().await) });
+    sent.unwrap();
+    assert_eq!(got.0.unwrap().unwrap().len(), 100_000);
+    assert_eq!(got.1.unwrap().unwrap(), "next");
+}

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{
 use tower_seal::{
     Config, Error,
     duplex::{
-        Acceptor, Sealed,
+        self, Acceptor, Sealed,
         websocket::{self, ClientSocket, Options, SUBPROTOCOL, WebSocket},
     },
     error::Code,
@@ -156,6 +156,62 @@ async fn a_server_that_does_not_name_the_subprotocol_is_left() {
     };
     let (client, _server) = tokio::join!(websocket::connect(&url, &sides.client, &options), serve);
     assert!(matches!(client.unwrap_err(), Error::Unsealed { status: 502 }));
+}
+
+#[tokio::test]
+async fn a_client_does_not_wait_for_a_server_that_has_closed_to_hang_up() {
+    use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+    let sides = Sides::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    let serve = async {
+        let tcp = listener.accept().await.unwrap().0;
+        #[allow(clippy::result_large_err)]
+        let name = |_: &Request, mut response: Response| {
+            response.headers_mut().insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
+            Ok(response)
+        };
+        let mut socket = tokio_tungstenite::accept_hdr_async(tcp, name).await.unwrap();
+        let (here, mut near) = frames();
+        let carry = async {
+            for _ in 0..2 {
+                near.put(match socket.next().await.unwrap().unwrap() {
+                    Message::Text(text) => duplex::Frame::Text(text.into()),
+                    other => duplex::Frame::Binary(other.into_data()),
+                })
+                .await;
+                let message = match near.get().await {
+                    duplex::Frame::Text(text) => Message::Text(text.try_into().unwrap()),
+                    duplex::Frame::Binary(bytes) => Message::Binary(bytes),
+                };
+                socket.send(message).await.unwrap();
+            }
+        };
+        let (_server, ()) = tokio::join!(sides.accept(here), carry);
+        socket.send(Message::Close(None)).await.unwrap();
+        socket
+    };
+    let options = Options::new();
+    let (client, _socket) = tokio::join!(websocket::connect(&url, &sides.client, &options), serve);
+    assert_failed(&mut client.unwrap(), Code::Truncated).await;
+}
+
+#[tokio::test]
+async fn too_many_unfinished_handshakes_and_the_next_is_busy() {
+    let sides = Sides::limited(|limits| limits.unfinished = 1);
+    let acceptor = sides.acceptor();
+    let (url, accept) = listen(&acceptor, "/").await;
+    let (waiting, silent) = (tokio::spawn(accept), stranger(&url, Some(SUBPROTOCOL)).await);
+    let (url, accept) = listen(&acceptor, "/").await;
+    let options = Options::new();
+    let (client, server) = tokio::join!(websocket::connect(&url, &sides.client, &options), accept);
+    assert!(matches!(client.unwrap_err(), Error::Refused { code: Code::Busy, .. }));
+    assert_eq!(code(server), Code::Busy);
+    drop(silent);
+    assert_eq!(code(waiting.await.unwrap()), Code::Truncated);
+    let (url, accept) = listen(&acceptor, "/").await;
+    let (client, server) = tokio::join!(websocket::connect(&url, &sides.client, &options), accept);
+    converse(&mut client.unwrap(), &mut server.unwrap()).await;
 }
 
 #[tokio::test]
