@@ -172,7 +172,10 @@ impl<T> Wire<T> {
 impl<T: Transport> Wire<T> {
     /// What the transport reports is the end of the connection.
     pub(super) fn fail_by_transport(&mut self, error: T::Failure) {
-        let error = transport_error(error);
+        self.fail_by(transport_error(error));
+    }
+
+    pub(super) fn fail_by(&mut self, error: Error) {
         // After FINAL nothing is missing.
         let error = if self.got_final { error } else { as_end(error) };
         self.fail(error, Tell::Peer);

@@ -14,7 +14,7 @@ use futures_util::{Sink, SinkExt as _};
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    Frame, Transport, as_end,
+    Frame, Transport,
     link::{Link, Tell, settled},
     now, transport_error,
 };
@@ -139,7 +139,7 @@ impl<T: Transport> Sender<T> {
                     Err(error @ Error::Misuse { .. }) if !self.link.is_sealed() => {
                         return Poll::Ready(Err(error));
                     }
-                    Err(error) => wire.fail(as_end(error), Tell::Peer),
+                    Err(error) => wire.fail_by(error),
                 },
                 Err(error) => wire.fail(error, Tell::Peer),
             }

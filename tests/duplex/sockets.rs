@@ -13,6 +13,7 @@ use tokio_tungstenite::{
     },
 };
 use tower_seal::{
+    Error,
     duplex::{
         self, Frame, Sealed,
         websocket::{self, WebSocket},
@@ -237,6 +238,20 @@ async fn an_end_without_final_in_every_way() {
         }
         assert_failed(&mut server, Code::Truncated).await;
     }
+}
+
+/// The peer has said all, so nothing of it is missing: that it hears no more is another matter.
+#[tokio::test(start_paused = true)]
+async fn who_goes_after_its_final_is_not_truncated() {
+    let sides = Sides::new();
+    let ByHand { mut client, mut near_client, mut socket, mut server } = by_hand(&sides).await;
+    client.close().await.unwrap();
+    socket.send(message(near_client.get().await)).await.unwrap();
+    drop(socket);
+    assert!(server.next().await.is_none());
+    let error = server.send("late".into()).await.unwrap_err();
+    assert!(matches!(error, Error::Transport(_)), "{error:?}");
+    assert_eq!(sides.server.telemetry().rejections(Code::Truncated), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! A WebSocket as a transport of frames, with its pings.
 
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -203,10 +203,12 @@ pub(super) fn websocket_error(error: WsError) -> Error {
         WsError::Http(response) => Error::Unsealed { status: response.status().as_u16() },
         // The server upgraded, but to something else.
         WsError::Protocol(SecWebSocketSubProtocolError(_)) => Error::Unsealed { status: 101 },
-        WsError::ConnectionClosed
-        | WsError::AlreadyClosed
-        | WsError::Protocol(SendAfterClosing | HandshakeIncomplete) => {
-            Error::new(Code::Truncated, "the WebSocket was closed")
+        WsError::Protocol(HandshakeIncomplete) => {
+            Error::new(Code::Truncated, "the connection ended within the upgrade")
+        }
+        // Which is an end like any other that the operating system reports.
+        WsError::ConnectionClosed | WsError::AlreadyClosed | WsError::Protocol(SendAfterClosing) => {
+            transport_error(io::Error::new(io::ErrorKind::NotConnected, error))
         }
         WsError::Protocol(_) => Error::malformed("what no WebSocket says (RFC 6455)"),
         error => transport_error(error),
