@@ -326,7 +326,8 @@ pub struct Limits {
     /// Incoming messages that are served at once on one two-way connection. 128.
     pub serving: usize,
     /// Records that are ready at the same time, of all sessions of one identity, that are signed together: 1 to 256.
-    /// 256; with 1 each has a signature of its own, which is costly, and no path.
+    /// 256; with 1 each has a signature of its own, which is costly, and no path. Of configs that share an identity, a
+    /// record that waits may be joined by those of another with a higher limit.
     pub signed_together: usize,
     /// Records after which a sender takes the next key. 2^24, the most that the protocol allows.
     pub rekey_records: u32,

@@ -11,6 +11,12 @@
 //!  error   telemetry                       words that everything uses
 //! ```
 
+// Without a shell nothing waits to be signed.
+#![cfg_attr(
+    not(any(feature = "http", feature = "rpc", feature = "duplex")),
+    allow(dead_code, unused_imports)
+)]
+
 pub mod config;
 pub mod error;
 pub mod identity;

@@ -10,24 +10,15 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::task::yield_now;
 
 use crate::{
     config::Config,
     error::Result,
-    identity::{Proof, Ticket},
-    protocol::{self, Draft},
+    identity::{Proof, queue::Ticket},
+    protocol,
 };
-
-/// The record as it goes on the wire, signed where it has to be.
-///
-/// Errors: `busy` where the backend gets no memory.
-pub(crate) async fn sign(config: &Config, draft: Draft) -> Result<Bytes> {
-    let proof = Signing::new(config, draft.leaf()).await?;
-    Ok(draft.write(proof.as_ref()))
-}
 
 /// The proof of a leaf, and none where there is no leaf to sign.
 ///
@@ -50,12 +41,16 @@ struct Turn {
     task: AtomicWaker,
 }
 
+/// What the executor holds for as long as the turn lasts. It may let go without a wake, as when a `block_on` returns:
+/// that is the end of the turn, too.
+struct Held(Arc<Turn>);
+
 impl Turn {
-    fn begin(cx: &Context<'_>) -> Arc<Self> {
+    fn begin() -> Arc<Self> {
         let turn = Arc::new(Turn::default());
-        turn.task.register(cx.waker());
-        // All that it does is to wake when the others have had their turn.
-        let _ = pin!(yield_now()).poll(&mut Context::from_waker(&Waker::from(turn.clone())));
+        let held = Waker::from(Arc::new(Held(turn.clone())));
+        // All that it does is to keep the waker until the others have had their turn.
+        let _ = pin!(yield_now()).poll(&mut Context::from_waker(&held));
         turn
     }
 
@@ -65,10 +60,14 @@ impl Turn {
     }
 }
 
-impl Wake for Turn {
-    fn wake(self: Arc<Self>) {
-        self.is_over.store(true, Ordering::Release);
-        self.task.wake();
+impl Wake for Held {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::Release);
+        self.0.task.wake();
     }
 }
 
@@ -83,7 +82,6 @@ impl Signing {
     }
 
     /// Whether it waits for nothing.
-    #[cfg_attr(not(feature = "duplex"), expect(dead_code, reason = "only a connection has more than one"))]
     pub(crate) fn is_ready(&self) -> bool {
         self.0.as_ref().and_then(|waiting| waiting.ticket.as_ref()).is_none_or(Ticket::is_signed)
     }
@@ -93,6 +91,7 @@ impl Future for Signing {
     type Output = Result<Option<Proof>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let is_ready = self.is_ready();
         let Some(Waiting { config, leaf, ticket, turn }) = &mut self.0 else {
             return Poll::Ready(Ok(None));
         };
@@ -100,9 +99,99 @@ impl Future for Signing {
         let Some(ticket) = ticket else {
             return Poll::Ready(sign(leaf, 1).map(|signature| Some(Proof::alone(signature))));
         };
-        if !ticket.is_signed() && turn.get_or_insert_with(|| Turn::begin(cx)).poll(cx).is_pending() {
+        if !is_ready && turn.get_or_insert_with(Turn::begin).poll(cx).is_pending() {
             return Poll::Pending;
         }
         ticket.poll(config.identity().queue(), cx, sign).map_ok(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::{FutureExt as _, future::join_all};
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+    use crate::{Identity, trust::AnyIdentity};
+
+    fn config() -> Config {
+        Config::new(Identity::generate(), AnyIdentity)
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().build().unwrap()
+    }
+
+    fn depth(proof: Result<Option<Proof>>) -> usize {
+        proof.unwrap().unwrap().depth()
+    }
+
+    #[test]
+    fn nothing_to_sign_is_ready_at_once() {
+        assert!(Signing::new(&config(), None).now_or_never().unwrap().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_turn_outlives_no_block_on() {
+        let (config, runtime) = (config(), runtime());
+        let mut signing = Signing::new(&config, Some([1; 32]));
+        // The executor returns before it has woken anybody.
+        assert!(runtime.block_on(async { (&mut signing).now_or_never() }).is_none());
+        assert_eq!(depth(runtime.block_on(signing)), 0);
+    }
+
+    #[test]
+    fn a_turn_outlives_no_runtime() {
+        let config = config();
+        let mut signing = Signing::new(&config, Some([1; 32]));
+        assert!(runtime().block_on(async { (&mut signing).now_or_never() }).is_none());
+        assert_eq!(depth(runtime().block_on(signing)), 0);
+    }
+
+    #[test]
+    fn it_works_without_a_runtime() {
+        let mut signing = Signing::new(&config(), Some([1; 32]));
+        assert_eq!(depth((&mut signing).now_or_never().unwrap()), 0);
+    }
+
+    #[test]
+    fn who_is_polled_again_and_again_waits_for_the_others_all_the_same() {
+        let config = config();
+        let depths = runtime().block_on(async {
+            let mut impatient = Signing::new(&config, Some([0; 32]));
+            for _ in 0..3 {
+                assert!((&mut impatient).now_or_never().is_none());
+            }
+            let others = (1..4).map(|i| Signing::new(&config, Some([i; 32])));
+            let all = join_all([impatient].into_iter().chain(others)).await;
+            all.into_iter().map(depth).collect::<Vec<_>>()
+        });
+        assert_eq!(depths, [2; 4]);
+        assert_eq!(config.telemetry().batches()[2], 1);
+    }
+
+    #[test]
+    fn two_runtimes_that_share_an_identity_lose_nothing() {
+        let config = config();
+        let done = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..2 {
+                let (config, done) = (&config, &done);
+                scope.spawn(move || {
+                    runtime().block_on(async {
+                        for round in 0..200_u8 {
+                            let all = (0..4).map(|i| Signing::new(config, Some([round ^ i ^ thread; 32])));
+                            for proof in join_all(all).await {
+                                depth(proof);
+                                done.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    });
+                });
+            }
+        });
+        assert_eq!(done.into_inner(), 2 * 200 * 4);
     }
 }

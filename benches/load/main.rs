@@ -6,7 +6,7 @@
 //! the rounds, and how far the rounds lie apart. Client and server share one process and its cores, as they share the
 //! costs. `-- --plot FILE` draws the first size as an SVG.
 //!
-//! For a profiler, `-- --only "binary, unsigned" --over HTTP --size 1024` keeps the ways with this in their name.
+//! `-- --only "binary, unsigned" --over HTTP --size 1024` keeps plain, and the ways with this in their name.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -52,9 +52,10 @@ async fn main() {
     let is_chosen = |name: &str, value: &str| option(name).is_none_or(|only| value.contains(&only));
 
     let mut http = ways::all().await;
-    http.retain(|way| is_chosen("--only", &way.name));
+    http.retain(|way| way.name == "plain" || is_chosen("--only", &way.name));
     let mut sockets = websockets::all(Flush::Each).await;
-    sockets.retain(|way| is_chosen("--only", &way.name) && way.name != websockets::SMALL);
+    sockets
+        .retain(|way| way.name == "plain" || is_chosen("--only", &way.name) && way.name != websockets::SMALL);
     println!("requests per second, their ratio to plain, and the spread of {} rounds\n", plan.rounds);
     print!("| over, body | way |");
     IN_FLIGHT.iter().for_each(|in_flight| print!(" {in_flight} in flight |"));

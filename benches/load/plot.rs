@@ -1,23 +1,30 @@
 //! Requests per second against the number in flight.
 
 use plotters::prelude::*;
+use tower_seal::config::{Backend, Encoding};
 
-use crate::{IN_FLIGHT, Table};
+use crate::{
+    IN_FLIGHT, Table,
+    modes::{Mode, Signing},
+};
 
 /// What is drawn: the name of a way, how it is called there, and its colour.
-const LINES: [(&str, &str, RGBColor); 5] = [
-    ("plain", "plain", RGBColor(120, 120, 120)),
-    ("mTLS", "mTLS", RGBColor(230, 150, 30)),
-    ("binary, unsigned, RustCrypto", "sealed, unsigned", RGBColor(30, 110, 200)),
-    ("binary, signed in batches, RustCrypto", "sealed, signed in batches", RGBColor(30, 150, 80)),
-    ("binary, signed one by one, RustCrypto", "sealed, signed one by one", RGBColor(190, 60, 60)),
-];
+fn lines() -> [(String, &'static str, RGBColor); 5] {
+    let mode =
+        |signing| Mode { encoding: Encoding::Binary, signing, backend: Backend::default() }.to_string();
+    [
+        ("plain".to_owned(), "plain", RGBColor(120, 120, 120)),
+        ("mTLS".to_owned(), "mTLS", RGBColor(230, 150, 30)),
+        (mode(Signing::Unsigned), "sealed, unsigned", RGBColor(30, 110, 200)),
+        (mode(Signing::Together), "sealed, signed in batches", RGBColor(30, 150, 80)),
+        (mode(Signing::Alone), "sealed, signed one by one", RGBColor(190, 60, 60)),
+    ]
+}
 
 pub(crate) fn draw(table: &Table, file: &str) {
-    let rows: Vec<_> = LINES
-        .iter()
-        .filter_map(|line| table.rows.iter().find(|(name, _)| name == line.0).map(|(_, rates)| (line, rates)))
-        .collect();
+    let lines = lines();
+    let find = |wanted: &str| table.rows.iter().find(|(name, _)| name == wanted).map(|(_, rates)| rates);
+    let rows: Vec<_> = lines.iter().filter_map(|line| find(&line.0).map(|rates| (line, rates))).collect();
     let most = rows.iter().flat_map(|(_, rates)| rates.iter()).map(crate::Rates::median).fold(0.0, f64::max);
     let area = SVGBackend::new(file, (760, 420)).into_drawing_area();
     area.fill(&WHITE).unwrap();

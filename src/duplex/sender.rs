@@ -53,6 +53,7 @@ pub struct Sender<T> {
 
 struct Unsigned {
     draft: Draft,
+    encoding: Encoding,
     signing: Signing,
     /// Of the message.
     length: usize,
@@ -102,7 +103,7 @@ impl<T> Sender<T> {
             return Ok(());
         }
         let message = self.slot.take();
-        let Some((sealer, _)) = &mut self.sealer else {
+        let Some((sealer, encoding)) = &mut self.sealer else {
             if self.link.is_sealed() {
                 return Err(Error::Misuse { reason: "nothing can be sealed after the end" });
             }
@@ -111,35 +112,36 @@ impl<T> Sender<T> {
         };
         let last = if message.is_some() { Final::No } else { Final::Yes };
         let message = message.unwrap_or_default();
-        let draft = sealer.draft(message[..].into(), last, now())?;
+        let (draft, encoding) = (sealer.draft(message[..].into(), last, now())?, *encoding);
         if last == Final::Yes {
             self.end = End::Sealed;
             self.sealer = None;
         }
         let signing = Signing::new(&self.link.config, draft.leaf());
         self.unsigned_bytes += message.len();
-        self.unsigned.push_back(Unsigned { draft, signing, length: message.len() });
+        self.unsigned.push_back(Unsigned { draft, encoding, signing, length: message.len() });
         Ok(())
     }
 
     /// Whether another record may be sealed before those that have been have left.
     fn has_room(&self) -> bool {
-        self.frame.is_none() && self.unsigned.len() < MOST_UNSIGNED && self.unsigned_bytes < PORTABLE_RECORD
+        self.frame.is_none()
+            && self.unsigned.len() < MOST_UNSIGNED
+            && self.unsigned_bytes + self.slot.as_ref().map_or(0, Bytes::len) <= PORTABLE_RECORD
     }
 
     /// Whether what has been sealed waits for its signature, and can do so while more is sealed.
     fn may_wait(&self) -> bool {
         let waits = self.unsigned.front().is_some_and(|first| !first.signing.is_ready());
-        waits && self.slot.is_none() && self.has_room()
+        waits && self.slot.is_none() && self.has_room() && self.unsigned_bytes < PORTABLE_RECORD
     }
 
     /// Makes a frame of the first record, once it is signed.
     fn poll_signed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let Some(Unsigned { signing, .. }) = self.unsigned.front_mut() else { return Poll::Ready(Ok(())) };
         let proof = ready!(Pin::new(signing).poll(cx))?;
-        if let Some(Unsigned { draft, length, .. }) = self.unsigned.pop_front() {
+        if let Some(Unsigned { draft, encoding, length, .. }) = self.unsigned.pop_front() {
             self.unsigned_bytes -= length;
-            let encoding = draft.encoding();
             self.frame = Some(Frame::record(draft.write(proof.as_ref()), encoding));
         }
         if self.unsigned.is_empty() {

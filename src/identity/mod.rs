@@ -16,7 +16,7 @@
 mod file;
 mod node_id;
 mod pem;
-mod queue;
+pub(crate) mod queue;
 mod roots;
 
 use std::fmt;
@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 use crate::suite::ed25519;
 
 pub use node_id::NodeId;
-pub(crate) use queue::{Proof, Queue, Ticket};
+pub(crate) use queue::{Proof, Queue};
 pub(crate) use roots::{Root, Roots};
 
 /// A secret signing key and so a node. Not `Clone`; wiped on drop; `Debug` shows the node id only.

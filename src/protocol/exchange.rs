@@ -18,7 +18,7 @@ use super::{
     record::{MAX_NUMBER, Opening, Plaintext, Record},
     reject::{Refusal, Subject},
     session::Session,
-    stream::{Draft, Final, FirstRecord, Opened, OpenedInPlace, Opener, Sealer, Stream},
+    stream::{Draft, Final, FirstRecord, Opened, OpenedInPlace, Opener, Sealer, Stream, sign_alone},
 };
 use crate::{
     config::Encoding,
@@ -78,7 +78,7 @@ impl Session {
         now: Instant,
     ) -> Result<Request> {
         let unsent = self.draft_request(plaintext.into(), last, timeout, framed, rng, now)?;
-        let proof = unsent.draft.sign_alone(&self.agreed.config)?;
+        let proof = sign_alone(&self.agreed.config, unsent.leaf())?;
         Ok(unsent.write(proof.as_ref()))
     }
 

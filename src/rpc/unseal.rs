@@ -27,7 +27,7 @@ use crate::{
     config::{Config, Encoding, PORTABLE_RECORD},
     error::{Code, Error, Result},
     protocol::{Claimed, Draft, Final, Responder, Sealer, Subject},
-    signing::sign,
+    signing::Signing,
     sweeper::Sweeper,
     telemetry::{self, Metric},
 };
@@ -163,7 +163,10 @@ where
         return Ok(None);
     };
     let sealed = match seal(claimed.response, &question, &answer) {
-        Ok(draft) => sign(&shared.config, draft).await,
+        Ok(draft) => {
+            let proof = Signing::new(&shared.config, draft.leaf()).await;
+            proof.map(|proof| draft.write(proof.as_ref()))
+        }
         Err(error) => Err(error),
     };
     Ok(Some(sealed.unwrap_or_else(|error| shared.refuse(&error, Some(&subject)))))

@@ -23,7 +23,7 @@ use crate::{
         source::Source,
     },
     protocol::{Draft, Final, Offered, Plaintext, Record, Sealer, Subject},
-    signing::sign,
+    signing::Signing,
     telemetry,
     trust::Verified,
 };
@@ -74,7 +74,10 @@ where
         // The service may have answered a request whose later records were forged: that answer counts for nothing.
         let found = failure.as_ref().and_then(|failure| failure.found());
         let sealed = match found.map_or_else(|| seal(head, content, &source, &mut sealer), Err) {
-            Ok((draft, last)) => sign(&shared.options.config, draft).await.map(|first| (first, last)),
+            Ok((draft, last)) => {
+                let proof = Signing::new(&shared.options.config, draft.leaf()).await;
+                proof.map(|proof| (draft.write(proof.as_ref()), last))
+            }
             Err(error) => Err(error),
         };
         let response = match sealed {

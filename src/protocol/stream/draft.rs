@@ -49,24 +49,21 @@ impl Draft {
         }
     }
 
-    pub(crate) fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
     pub(in crate::protocol) fn nonce(&self) -> Nonce {
         self.record.nonce
     }
+}
 
-    /// Signs it, if it has to be, by itself.
-    pub(in crate::protocol) fn sign_alone(&self, config: &Config) -> Result<Option<Proof>> {
-        self.leaf.map(|leaf| sign(config, &leaf, 1).map(Proof::alone)).transpose()
-    }
+/// Signs a leaf, if there is one, by itself.
+pub(in crate::protocol) fn sign_alone(config: &Config, leaf: Option<[u8; 32]>) -> Result<Option<Proof>> {
+    leaf.map(|leaf| sign(config, &leaf, 1).map(Proof::alone)).transpose()
 }
 
 /// Signs a root with so many leaves below it.
 ///
 /// Errors: `busy` where the backend gets no memory.
 pub(crate) fn sign(config: &Config, root: &[u8; 32], leaves: usize) -> Result<Signature> {
+    let signature = config.sign(&batch::message(root))?;
     config.telemetry().count_batch(leaves);
-    config.sign(&batch::message(root))
+    Ok(signature)
 }

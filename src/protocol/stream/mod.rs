@@ -24,6 +24,7 @@ use crate::{
     suite::{TAG, hash::sha256},
 };
 
+pub(super) use draft::sign_alone;
 pub(crate) use draft::{Draft, sign};
 pub(super) use opener::OpenedInPlace;
 pub use opener::{Opened, Opener};

@@ -4,7 +4,7 @@ use std::{fmt, time::Instant};
 
 use bytes::Bytes;
 
-use super::{Draft, Final, Stream};
+use super::{Draft, Final, Stream, sign_alone};
 use crate::{
     config::{Config, Encoding, PORTABLE_RECORD, Padding, Signatures},
     error::{Error, Result},
@@ -55,7 +55,7 @@ impl Sealer {
     /// withdrawn.
     pub fn seal(&mut self, plaintext: impl Into<Plaintext>, last: Final, now: Instant) -> Result<Bytes> {
         let draft = self.draft(plaintext.into(), last, now)?;
-        let proof = draft.sign_alone(self.config())?;
+        let proof = sign_alone(self.config(), draft.leaf())?;
         Ok(draft.write(proof.as_ref()))
     }
 

@@ -12,7 +12,7 @@ use crate::{
         Final, Opener, Plaintext, Record, Sealer,
         keys::Direction,
         record::Opening,
-        stream::{FirstRecord, Opened, Stream},
+        stream::{FirstRecord, Opened, Stream, sign_alone},
     },
     trust::SessionId,
 };
@@ -145,7 +145,7 @@ impl Ends {
         let plaintext = Plaintext::from(&plaintext[..]);
         let draft = vector.ok(self.sealer.draft_padded(plaintext, padding, last, sides.now));
         let first = FirstRecord::drafted(self.sealer.stream(), &draft);
-        let proof = draft.sign_alone(self.sealer.config()).unwrap();
+        let proof = sign_alone(self.sealer.config(), draft.leaf()).unwrap();
         let (frame, ciphertext) = draft.write_both(proof.as_ref());
         (frame.to_vec(), first.sent(ciphertext))
     }
