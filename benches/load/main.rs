@@ -14,6 +14,8 @@
 mod echo;
 mod modes;
 mod plot;
+mod rates;
+mod tls;
 mod ways;
 #[path = "../duplex/ways.rs"]
 mod websockets;
@@ -21,6 +23,7 @@ mod websockets;
 use std::time::Duration;
 
 use echo::Flush;
+use rates::Rates;
 use ways::Way;
 
 const SIZES: [usize; 3] = [1 << 10, 256, 64 << 10];
@@ -33,9 +36,6 @@ struct Plan {
 
 const FULL: Plan = Plan { rounds: 5, round: Duration::from_millis(400) };
 const QUICK: Plan = Plan { rounds: 1, round: Duration::from_millis(200) };
-
-/// Requests per second of a way, round by round.
-pub(crate) struct Rates(Vec<f64>);
 
 /// Of one transport and size: the ways, each with its rates for every number in flight.
 pub(crate) struct Table {
@@ -86,7 +86,7 @@ async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
                 let time = if round == 0 { plan.round / 4 } else { plan.round };
                 let rate = way.measure(size, in_flight, time).await;
                 if round > 0 {
-                    rates[column].0.push(rate);
+                    rates[column].push(rate);
                 }
             }
         }
@@ -102,7 +102,7 @@ async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize)
                 let time = if round == 0 { plan.round / 4 } else { plan.round };
                 let rate = way.client.measure(size, in_flight, Flush::Each, time).await;
                 if round > 0 {
-                    rates[column].0.push(rate);
+                    rates[column].push(rate);
                 }
             }
         }
@@ -110,24 +110,9 @@ async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize)
     table
 }
 
-impl Rates {
-    fn median(&self) -> f64 {
-        let mut rates = self.0.clone();
-        rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
-    }
-
-    /// Half of what lies between the slowest and the fastest round, of the median.
-    fn spread(&self) -> f64 {
-        let (least, most) =
-            self.0.iter().fold((f64::MAX, 0_f64), |(least, most), rate| (least.min(*rate), most.max(*rate)));
-        (most - least) / 2.0 / self.median()
-    }
-}
-
 impl Table {
     fn new(over: &'static str, size: usize, names: impl Iterator<Item = String>) -> Self {
-        let rows = names.map(|name| (name, IN_FLIGHT.map(|_| Rates(Vec::new())).into())).collect();
+        let rows = names.map(|name| (name, IN_FLIGHT.map(|_| Rates::default()).into())).collect();
         Table { over, size, rows }
     }
 
@@ -136,8 +121,7 @@ impl Table {
         for (name, rates) in &self.rows {
             print!("| {}, {} | {name} |", self.over, self.size);
             for (rates, plain) in rates.iter().zip(first) {
-                let (median, spread) = (rates.median(), rates.spread() * 100.0);
-                print!(" {median:.0} ({:.2} ±{spread:.0} %) |", median / plain.median());
+                print!(" {} |", rates.beside(plain));
             }
             println!();
         }

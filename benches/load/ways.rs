@@ -23,16 +23,12 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier,
-};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_seal::http::{SealLayer, UnsealLayer};
 
-use crate::modes::Mode;
+use crate::{modes::Mode, tls};
 
 type Call = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -150,41 +146,13 @@ async fn sealed(mode: Mode) -> Way {
 
 /// TLS 1.3 with certificates on both sides, by rustls and aws-lc-rs.
 async fn mtls() -> Way {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let issue = || {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-    };
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone())
-        .build()
-        .unwrap();
-    let (chain, key) = issue();
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .unwrap();
+    let (server, client) = tls::configs(rustls::crypto::aws_lc_rs::default_provider());
     let acceptor = TlsAcceptor::from(Arc::new(server));
     let address = serve(echo(), move |stream| {
         let acceptor = acceptor.clone();
         async move { acceptor.accept(stream).await.unwrap() }
     })
     .await;
-    let (chain, key) = issue();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)
-        .unwrap();
     let https = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(client)
         .https_or_http()
