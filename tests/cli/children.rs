@@ -337,3 +337,28 @@ async fn the_children_of_a_serve_that_was_killed_end_with_their_stdin() {
     has_ended(pid).await;
     assert!(client.raw().await.unwrap().is_err(), "an end that nobody sealed is no end");
 }
+
+#[tokio::test]
+async fn all_that_a_client_said_reaches_a_child_that_takes_its_time() {
+    let home = Home::new();
+    let go = home.path("go");
+    let script = format!(
+        r#"while ! [ -e {go} ]; do sleep 0.1; done; while read -r line; do echo '{{"jsonrpc":"2.0","id":'${{#line}}'}}'; done"#
+    );
+    let serve = wrap(&home, &script).await;
+    let mut client = Wrapped::connect(&serve).await;
+    client.pid().await;
+    // Each of them is more than a pipe holds.
+    let message = format!(r#"{{"jsonrpc":"2.0","method":"{}"}}"#, "x".repeat(100 << 10));
+    for _ in 0..3 {
+        client.say(&message).await;
+    }
+    client.close().await;
+    // More than a child gets once nothing follows.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    fs::write(go, "").unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.hear().await["id"], message.len());
+    }
+    client.ends().await;
+}

@@ -17,11 +17,13 @@ const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 #[tokio::test]
 async fn a_child_does_nothing_to_the_terminal() {
     let home = Home::new();
-    let script = r"printf 'a\033[2Jb\rc\td\233\n' >&2; printf '\033]0;x\007\n'; cat";
+    let script =
+        r"printf 'a\033[2Jb\rc\td\233\n' >&2; printf '\033]0;x\007\n'; printf 'e\342\200\256f\n' >&2; cat";
     let serve = home.wrap(&[], &["sh", "-c", script]).await;
     let _client = Wrapped::connect(&serve).await;
     serve.logs("] a\\u{1b}[2Jb\\rc\td\u{fffd}\n").await;
     serve.logs("] \\u{1b}]0;x\\u{7}\n").await;
+    serve.logs("] e\\u{202e}f\n").await;
 }
 
 #[tokio::test]

@@ -221,8 +221,8 @@ async fn why_a_server_ended_is_in_the_answer_to_the_request() {
         ),
         (
             "busy: as many servers run as may; try again later",
-            "busy",
-            "as many servers run as may; try again later.",
+            "outcome_unknown",
+            "(busy: as many servers run as may; try again later). Look whether it was done",
         ),
         ("too_large: a message has at most 1 MiB", "too_large", "Look whether it was done"),
     ] {
@@ -242,4 +242,49 @@ async fn why_a_server_ended_is_in_the_answer_to_the_request() {
         line.send(result(2)).await;
         host.line().await;
     }
+}
+
+#[tokio::test]
+async fn a_far_side_that_has_no_room_says_so_before_anything_else() {
+    let (home, far) = (Home::new(), Far::start().await);
+    let mut host = far.connect(&home, &[]);
+    host.say(INITIALIZE).await;
+    let mut line = far.accept().await;
+    line.expect(INITIALIZE).await;
+    line.send(notice("busy: as many servers run as may; try again later")).await;
+    host.line().await;
+    drop(line);
+    let message = host.fault(0, "busy").await;
+    assert!(message.ends_with(": as many servers run as may; try again later."), "{message}");
+}
+
+#[tokio::test]
+async fn what_a_far_side_says_at_its_end_has_a_bound_and_no_control_characters() {
+    let home = Home::new();
+    let (_far, mut host, mut line) = met(&home).await;
+    host.say(call(1, "tools/call")).await;
+    line.expect(call(1, "tools/call")).await;
+    let said = notice(&format!("a\u{1b}[2Jb{}", "x".repeat(1_000_000)));
+    line.send(&said).await;
+    assert_eq!(host.line().await, said);
+    drop(line);
+    let message = host.fault(1, "outcome_unknown").await;
+    assert!(message.contains("(a[2Jbxxx") && message.len() < 800, "{} {message:.99}", message.len());
+    // What it said before it said something else is not why it ended.
+    let home = Home::new();
+    let (_far, mut host, mut line) = met(&home).await;
+    host.say(call(1, "tools/call")).await;
+    line.expect(call(1, "tools/call")).await;
+    for message in [notice("a"), call("s", "ping")] {
+        line.send(&message).await;
+        assert_eq!(host.line().await, message);
+    }
+    drop(line);
+    let message = loop {
+        let told = host.hear().await;
+        if told["id"] == 1 {
+            break told["error"]["message"].to_string();
+        }
+    };
+    assert!(message.contains("truncated"), "{message}");
 }

@@ -188,3 +188,13 @@ async fn what_is_held_for_an_http_server_is_bounded_by_its_bytes() {
     server.next().await.accept();
     host.ended().await;
 }
+
+#[tokio::test]
+async fn an_answer_to_a_batch_of_nothings_has_a_bound() {
+    let home = Home::new();
+    let (mut host, mut line) = met(&home).await;
+    let told = host.ask(format!("[{}{}]", "7,".repeat(100_000), call(1, "a"))).await;
+    let refusals = told.as_array().unwrap().len();
+    assert!((1000..20_000).contains(&refusals), "{refusals}");
+    line.expect(format!("[{}]", call(1, "a"))).await;
+}

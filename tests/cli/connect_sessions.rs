@@ -2,6 +2,7 @@
 
 use axum::body::{Body, Bytes};
 use futures_util::stream;
+use serde_json::json;
 
 use crate::{
     connect_hand::{INITIALIZE, INITIALIZED, WELCOME, call, result},
@@ -106,4 +107,69 @@ async fn what_was_to_be_answered_on_a_stream_that_there_is_not_is_not_waited_for
         host.fault(2, code).await;
         server.ended(host, "one").await;
     }
+}
+
+#[tokio::test]
+async fn a_cancellation_that_hung_in_a_lost_session_holds_up_none_in_the_next() {
+    let (home, mut server) = (Home::new(), Server::start().await);
+    let mut host = server.connect(&home);
+    let _unasked = server.greet(&mut host, "one").await;
+    let cancel = |id: u64| {
+        json!({ "method": "notifications/cancelled", "params": { "requestId": id, "reason": "?" } })
+            .to_string()
+    };
+    host.say(call(1, "tools/call")).await;
+    let _first = server.expect_in("one", call(1, "tools/call")).await;
+    host.say(cancel(1)).await;
+    let _hanging = server.expect_in("one", cancel(1)).await;
+    host.say(call(2, "tools/call")).await;
+    server.expect_in("one", call(2, "tools/call")).await.json(404, None, "");
+    let _unasked = server.greet_again("two").await;
+    let second = server.expect_in("two", call(2, "tools/call")).await;
+    host.say(cancel(2)).await;
+    server.expect_in("two", cancel(2)).await.accept();
+    second.abandoned().await;
+    server.ended(host, "two").await;
+}
+
+#[tokio::test]
+async fn what_was_to_be_answered_on_the_stream_of_a_session_that_is_no_more_is_not_waited_for() {
+    let (home, mut server) = (Home::new(), Server::start().await);
+    // The server has lost it, and takes the host in no more.
+    let mut host = server.connect(&home);
+    let _unasked = server.greet(&mut host, "one").await;
+    host.say(call(1, "tools/call")).await;
+    server.expect_in("one", call(1, "tools/call")).await.accept();
+    host.say(call(2, "tools/call")).await;
+    server.expect_in("one", call(2, "tools/call")).await.json(404, None, "");
+    host.fault(1, "outcome_unknown").await;
+    let refusal = r#"{"jsonrpc":"2.0","id":0,"error":{"code":-32602,"message":"no"}}"#;
+    server.expect(INITIALIZE).await.json(200, None, refusal);
+    host.fault(2, "begun_anew").await;
+    host.end().await;
+    // The host begins anew.
+    let mut host = server.connect(&home);
+    let _unasked = server.greet(&mut host, "one").await;
+    host.say(call(1, "tools/call")).await;
+    server.expect_in("one", call(1, "tools/call")).await.accept();
+    host.say(INITIALIZE).await;
+    host.fault(1, "outcome_unknown").await;
+}
+
+#[tokio::test]
+async fn one_of_a_batch_that_has_not_left_may_be_cancelled_without_the_others() {
+    let (home, mut server) = (Home::new(), Server::start().await);
+    let mut host = server.connect(&home);
+    host.say(INITIALIZE).await;
+    let greeting = server.expect(INITIALIZE).await;
+    let batch = format!("[{},{}]", call(1, "tools/call"), call(2, "tools/call"));
+    host.say(&batch).await;
+    host.say(r#"{"method":"notifications/cancelled","params":{"requestId":1}}"#).await;
+    // It has read as far as to this.
+    assert_eq!(host.ask("{").await["error"]["code"], -32700);
+    greeting.json(200, Some("one"), WELCOME);
+    assert_eq!(host.line().await, WELCOME);
+    server.expect_in("one", &batch).await.json(200, None, format!("[{}]", result(2)));
+    assert_eq!(host.line().await, format!("[{}]", result(2)));
+    server.ended(host, "one").await;
 }

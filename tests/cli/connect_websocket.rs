@@ -245,3 +245,27 @@ async fn plaintext_goes_through_in_the_clear_and_says_so() {
     line.ended().await;
     assert!(host.ended().await.contains("without any protection"));
 }
+
+#[tokio::test]
+async fn one_of_a_batch_that_has_not_left_may_be_cancelled_without_the_others() {
+    let (home, far) = (Home::new(), Far::start().await);
+    let mut host = far.connect(&home, &[]);
+    let cancel =
+        |id: u64| json!({ "method": "notifications/cancelled", "params": { "requestId": id } }).to_string();
+    let batch = |ids: [u64; 2]| format!("[{},{}]", call(ids[0], "tools/call"), call(ids[1], "tools/call"));
+    host.say(batch([1, 2])).await;
+    host.say(batch([3, 4])).await;
+    for id in [1, 2, 3] {
+        host.say(cancel(id)).await;
+    }
+    // It has read as far as to this, and nobody has answered it there yet.
+    assert_eq!(host.ask("{").await["error"]["code"], -32700);
+    let mut line = far.accept().await;
+    line.expect(batch([3, 4])).await;
+    line.expect(cancel(3)).await;
+    line.send(result(4)).await;
+    assert_eq!(host.line().await, result(4));
+    host.end_stdin();
+    line.ended().await;
+    host.ended().await;
+}

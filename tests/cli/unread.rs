@@ -38,16 +38,25 @@ async fn serve_works_and_ends_while_nobody_reads_its_stderr_and_tells_later_that
         "yes 'more and more and more and more and more and more' | head -c 8000000 >&2; ",
         "echo '{\"jsonrpc\":\"2.0\",\"method\":\"done\"}'; cat"
     );
+    let mark = home.path("mark");
+    let script = format!("[ -e {mark} ] && exit 3; {script}");
     for reads in [false, true] {
         let (unread, stderr) = std::io::pipe().unwrap();
-        let mut command = home.wrapping(&[], &["sh", "-c", script]);
+        let mut command = home.wrapping(&[], &["sh", "-c", &script]);
         command.stderr(stderr);
         let serve = Daemon::start(command, "serve").await;
         let mut client = Wrapped::connect(&serve).await;
         assert_eq!(client.hear().await["method"], "done", "the child is not held up");
         if reads {
-            let lines = move || BufReader::new(unread).lines().any(|line| line.unwrap().contains("is lost"));
-            assert!(tokio::task::spawn_blocking(lines).await.unwrap());
+            // However much a child has said there is room for what its operator has to know.
+            std::fs::write(&mark, "").unwrap();
+            Wrapped::connect(&serve).await.fails("exit status: 3").await;
+            let lines = move || {
+                let mut lines = BufReader::new(unread).lines();
+                ["a server ended by itself", "some of what servers said"]
+                    .map(|words| lines.any(|line| line.unwrap().contains(words)))
+            };
+            assert_eq!(tokio::task::spawn_blocking(lines).await.unwrap(), [true; 2]);
             client.close().await;
             client.ends().await;
             serve.kill().await;

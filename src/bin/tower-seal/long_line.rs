@@ -50,6 +50,18 @@ impl LongLine {
         };
         near_head.or_else(near_tail)
     }
+
+    /// Whether the object has a member that begins near its beginning, or is near its end.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let head = str::from_utf8(valid(&self.head)).unwrap_or_default();
+        let key = format!("\"{name}\"");
+        let begins = positions(head, &key).any(|at| {
+            let object = format!("{}{key}:null}}", &head[..at]);
+            head[at + key.len()..].trim_start().starts_with(':')
+                && serde_json::from_str::<Object>(&object).is_ok()
+        });
+        begins || self.member(name).is_some()
+    }
 }
 
 type Object = std::collections::HashMap<String, serde::de::IgnoredAny>;
@@ -107,6 +119,15 @@ mod tests {
             long(r#"{"method":"m","id":1,"params":""#, "\"}").member("method").as_deref(),
             Some("\"m\"")
         );
+    }
+
+    #[test]
+    fn a_member_need_not_end_to_be_there() {
+        let has = |begin, end| long(begin, end).has("result");
+        assert!(has(r#"{"id":1, "result" : {"x":""#, r#""}}"#));
+        assert!(has(r#"{"x":""#, r#"","result":{}}"#));
+        assert!(!has(r#"{"x":{"result":""#, r#""}}"#));
+        assert!(!has(r#"{"id":1,"params":["result",""#, r#""],"y":{"result":1}}"#));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What goes to stderr: through a queue, and a thread that writes.
 //!
 //! Whoever started this program may read its stderr slowly, or never: then a write waits, perhaps for ever, and
-//! nothing else here is to wait with it. So lines for which there is no room are counted and lost.
+//! nothing else here is to wait with it. So lines for which there is no room are counted and lost. What children
+//! say has half of the room, so that none of them keeps the operator from this program's own lines.
 //!
 //! `tracing-appender` does the same, but counts lines and not bytes, and at the end complains on stderr, for which
 //! it would wait for ever.
@@ -17,6 +18,8 @@ use std::{
 
 /// Bytes that wait to be written.
 const MOST: usize = 4 << 20;
+/// Of which so many are of children.
+const MOST_OF_CHILDREN: usize = MOST / 2;
 /// How long the rest may take when the program ends.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -29,16 +32,51 @@ struct Queue {
 }
 
 struct State {
-    lines: VecDeque<Vec<u8>>,
+    lines: VecDeque<(Whose, Vec<u8>)>,
+    own: Share,
+    children: Share,
+    is_writing: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Whose {
+    Own,
+    Child,
+}
+
+struct Share {
     bytes: usize,
     /// Lines since the last one for which there was room again.
     lost: u64,
-    is_writing: bool,
+}
+
+impl Share {
+    const fn new() -> Self {
+        Share { bytes: 0, lost: 0 }
+    }
+
+    /// How many lines were lost, once the others are written.
+    fn take_lost(&mut self) -> u64 {
+        if self.bytes == 0 { mem::take(&mut self.lost) } else { 0 }
+    }
 }
 
 impl State {
     const fn new() -> Self {
-        State { lines: VecDeque::new(), bytes: 0, lost: 0, is_writing: false }
+        State { lines: VecDeque::new(), own: Share::new(), children: Share::new(), is_writing: false }
+    }
+
+    fn share(&mut self, whose: Whose) -> &mut Share {
+        match whose {
+            Whose::Own => &mut self.own,
+            Whose::Child => &mut self.children,
+        }
+    }
+
+    fn has_room(&self, whose: Whose, bytes: usize) -> bool {
+        let of_children = self.children.bytes + bytes;
+        self.own.bytes + of_children <= MOST
+            && (matches!(whose, Whose::Own) || of_children <= MOST_OF_CHILDREN)
     }
 
     fn is_idle(&self) -> bool {
@@ -51,29 +89,30 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, line: Vec<u8>) {
+    fn push(&self, whose: Whose, line: Vec<u8>) {
         let mut state = self.state();
+        let has_room = state.has_room(whose, line.len());
+        let share = state.share(whose);
         // What follows on a loss is lost, too, until all is written: then that is told, in its place.
-        if state.lost > 0 && !state.lines.is_empty() || state.bytes + line.len() > MOST {
-            state.lost += 1;
+        if share.lost > 0 && share.bytes > 0 || !has_room {
+            share.lost += 1;
             return;
         }
-        state.bytes += line.len();
-        state.lines.push_back(line);
+        share.bytes += line.len();
+        state.lines.push_back((whose, line));
         self.changed.notify_all();
     }
 
-    /// The next line, and how many were lost before it could be written.
-    fn next(&self) -> (Vec<u8>, u64) {
+    /// The next line, and how many were lost before it could be written: our own, and children's.
+    fn next(&self) -> (Vec<u8>, u64, u64) {
         let mut state = self.state();
         state.is_writing = false;
         self.changed.notify_all();
         loop {
-            if let Some(line) = state.lines.pop_front() {
-                state.bytes -= line.len();
+            if let Some((whose, line)) = state.lines.pop_front() {
+                state.share(whose).bytes -= line.len();
                 state.is_writing = true;
-                let lost = if state.lines.is_empty() { mem::take(&mut state.lost) } else { 0 };
-                return (line, lost);
+                return (line, state.own.take_lost(), state.children.take_lost());
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -88,18 +127,29 @@ pub(crate) fn start() -> io::Result<()> {
 
 fn write_out() {
     loop {
-        let (line, lost) = QUEUE.next();
+        let (line, lost, of_children) = QUEUE.next();
         // Where nobody reads it any more, it is lost.
         let _ = io::stderr().write_all(&line);
         if lost > 0 {
             tracing::warn!(lines = lost, "some of what was to be said here is lost, since nobody read it");
+        }
+        if of_children > 0 {
+            tracing::warn!(
+                lines = of_children,
+                "some of what servers said on their stderr is lost, since it was not read here in time"
+            );
         }
     }
 }
 
 /// Says a line, which brings its own end.
 pub(crate) fn say(line: impl Into<Vec<u8>>) {
-    QUEUE.push(line.into());
+    QUEUE.push(Whose::Own, line.into());
+}
+
+/// The same with a line of a child.
+pub(crate) fn pass_on(line: impl Into<Vec<u8>>) {
+    QUEUE.push(Whose::Child, line.into());
 }
 
 /// Waits until all has been written, for a time that is bounded.

@@ -24,6 +24,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const UNREAD: usize = 64;
 
 const NO_START: &str = "the server cannot be started; its operator finds the reason in the log of tower-seal";
+const STOPS: &str = "`tower-seal serve` stops";
 const UNSAID: &str = "the server has ended, perhaps before all that it said was sent";
 
 /// Starts a child for a client that is known, and carries messages until both have ended.
@@ -82,7 +83,11 @@ pub(crate) async fn carry<T: Transport>(sealed: Sealed<T>, children: &Children, 
         return;
     }
     match reason {
-        Some(reason) => complain(sender, receiver, &reason).await,
+        Some(reason) => {
+            // Told to end by this program, a child need not end well.
+            let is_stopped = tasks.end().is_cancelled() && signs.trouble().is_none();
+            complain(sender, receiver, if is_stopped { STOPS } else { &reason }).await;
+        }
         None => {
             let part = async {
                 let _ = sender.close().await;

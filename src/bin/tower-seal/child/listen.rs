@@ -8,7 +8,7 @@ use tokio::{
     io::AsyncWriteExt as _,
     process::ChildStdin,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tower_seal::{
     config::PORTABLE_RECORD,
@@ -23,7 +23,7 @@ use super::{
 /// Messages, and bytes of them, that wait for a child which is busy: as long as there is room, its client is read on.
 const QUEUE: usize = 64;
 const QUEUED: usize = 4 << 20;
-/// How long a child for which no more can wait may read nothing. Meanwhile the client's pings are not answered, so
+/// How long a child may read nothing for which no more can wait, or whose client has said all. Meanwhile the client's pings are not answered, so
 /// this is less than it waits for that (`Limits::ping` and `Limits::pong`), and it hears the true reason.
 const STALL: Duration = Duration::from_secs(100);
 
@@ -87,7 +87,7 @@ async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: Queue, signs: &Si
                 return false;
             }
             None => {
-                signs.dismiss();
+                signs.said_all.cancel();
                 return true;
             }
         }
@@ -96,10 +96,24 @@ async fn take<T: Transport>(receiver: &mut Receiver<T>, queue: Queue, signs: &Si
 
 async fn feed(mut stdin: ChildStdin, mut queued: mpsc::Receiver<Queued>, signs: &Signs) {
     while let Some((message, _room)) = queued.recv().await {
-        if stdin.write_all(&into_line(message)).await.is_err() {
-            // It reads no more: it may still say something before it ends.
-            return signs.reach(Stage::Ending);
+        let line = into_line(message);
+        // As long as its client stays, a child may be as busy as it likes: that has an end in `take`.
+        let stalled = async {
+            signs.said_all.cancelled().await;
+            sleep(STALL).await;
+        };
+        tokio::select! {
+            written = stdin.write_all(&line) => if written.is_err() {
+                // It reads no more: it may still say something before it ends.
+                return signs.reach(Stage::Ending);
+            },
+            () = stalled => return signs.end_in(STALLED),
         }
+    }
+    // Its time to end by itself begins when it can see that nothing follows.
+    drop(stdin);
+    if signs.said_all.is_cancelled() {
+        signs.dismiss();
     }
 }
 

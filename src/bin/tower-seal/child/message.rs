@@ -46,7 +46,8 @@ pub(super) fn notice(text: &str) -> Bytes {
 /// What its client gets in place of an answer that no record can carry; `None` where a line is no answer.
 pub(super) fn too_long(line: &LongLine) -> Option<Bytes> {
     let id = line.member("id").filter(|id| id.starts_with('"') || id.parse::<f64>().is_ok())?;
-    if line.member("method").is_some() {
+    // A request of the server may have its method in the middle, out of sight.
+    if line.member("method").is_some() || !["result", "error"].iter().any(|name| line.has(name)) {
         return None;
     }
     let code = Code::TooLarge;

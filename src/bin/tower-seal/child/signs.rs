@@ -25,6 +25,8 @@ pub(super) struct Signs {
     stage: watch::Sender<Stage>,
     /// The client hears nothing any more.
     pub(super) deaf: CancellationToken,
+    /// The client has said all that it had to say, of which some may not be written yet.
+    pub(super) said_all: CancellationToken,
     /// The first reason why it could not end well.
     trouble: OnceLock<&'static str>,
     dismissed: AtomicBool,
@@ -36,6 +38,7 @@ impl Signs {
         Signs {
             stage: watch::Sender::new(Stage::Running),
             deaf: CancellationToken::new(),
+            said_all: CancellationToken::new(),
             trouble: OnceLock::new(),
             dismissed: AtomicBool::new(false),
             spoken: AtomicBool::new(false),

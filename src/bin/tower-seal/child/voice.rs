@@ -59,7 +59,7 @@ impl Voice {
         if cut.len() < line.len() {
             let _ = write!(text, " … ({} bytes more)", line.len() - cut.len());
         }
-        stderr::say(self.line(stream, &text));
+        stderr::pass_on(self.line(stream, &text));
     }
 
     fn line(&self, stream: &str, text: &str) -> String {
@@ -94,11 +94,13 @@ fn whole(line: &[u8]) -> usize {
     }
 }
 
-/// A child's words may be its caller's. On a terminal control characters could write over other lines, or do worse.
+/// A child's words may be its caller's. On a terminal control characters could write over other lines, or do worse;
+/// and those that turn the direction of writing could make a line look like another.
 fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() && character != '\t' {
+        let turns = matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if turns || character.is_control() && character != '\t' {
             shown.extend(character.escape_default());
         } else {
             shown.push(character);

@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tower_seal::mcp::Repeatable;
 
+/// Characters that are kept of a notice.
+const NOTICE: usize = 500;
+
 /// A message as it came, in one line.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
@@ -142,7 +145,9 @@ impl Line {
             return None;
         }
         let Notice { params } = serde_json::from_slice(&self.bytes).ok()?;
-        (params.logger == "tower-seal").then_some(params.data)
+        // It goes into errors and the log, and is anybody's who answers there.
+        let words = || params.data.chars().filter(|c| !c.is_control()).take(NOTICE).collect();
+        (params.logger == "tower-seal").then(words)
     }
 }
 

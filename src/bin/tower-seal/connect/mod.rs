@@ -40,7 +40,7 @@ use websocket::WebSocket;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of messages that wait to be sent.
 const HELD_BYTES: usize = 64 << 20;
-/// How long the end of a connection or session may take.
+/// How long the end of a connection or session may take, and the host to read what is left for it.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// The options of `connect`.
@@ -100,9 +100,9 @@ pub(crate) async fn run(args: Options) -> Result<(), Failure> {
     let again = daemon::stop_signal()?;
     let last = far.unanswered();
     // Neither side has to wait for the other.
-    let finish = async { tokio::join!(timeout(FAREWELL, far.finish()), host.finish(last)) };
+    let finish = async { tokio::join!(far.finish(), host.finish(last)) };
     tokio::select! {
-        _ = finish => {}
+        _ = timeout(FAREWELL, finish) => {}
         () = again => {}
     }
     known.finish();

@@ -10,17 +10,26 @@ use super::{
 };
 use crate::long_line::LongLine;
 
+/// Bytes of an answer after which no more is said of what else cannot be read.
+const LONGEST: usize = 1 << 20;
+
 /// What of a line that cannot be read can be carried all the same, and the answer to the rest.
 pub(super) fn salvage(bytes: &[u8], why: Unreadable) -> (Option<Line>, Bytes) {
     let members = members(bytes);
     if members.is_empty() {
         return (None, fault::unreadable(why, id(bytes).as_ref()));
     }
-    let (mut good, mut refused) = (Vec::new(), Vec::new());
+    let (mut good, mut refused, mut bytes) = (Vec::new(), Vec::new(), 0);
     for member in members {
         match Kind::of(member.as_bytes()) {
             Ok(_) => good.push(member),
-            Err(why) => refused.push(fault::unreadable(why, id(member.as_bytes()).as_ref())),
+            // A batch of nothings is shorter by far than an answer to each.
+            Err(_) if bytes > LONGEST => {}
+            Err(why) => {
+                let refusal = fault::unreadable(why, id(member.as_bytes()).as_ref());
+                bytes += refusal.len();
+                refused.push(refusal);
+            }
         }
     }
     // Answers to a batch are one.

@@ -3,14 +3,11 @@
 use std::{
     io::{self, BufReader, Write as _},
     mem, thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::{Buf as _, Bytes};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,8 +24,6 @@ use crate::{
 const LONGEST: usize = 16 << 20;
 /// Messages that wait in either direction, with 64 MiB at most; then the sender does.
 const QUEUE: usize = 4;
-/// How long a host may read nothing of what is left for it at the end.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// What some put before the first line.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -109,15 +104,15 @@ impl Host {
         self.out.send(message).await.map_err(|_| Gone)
     }
 
-    /// Says the last there is to say, and waits until all has been written, as long as the host reads it.
+    /// Says the last there is to say, and waits until all has been written.
     pub(super) async fn finish(self, last: Vec<Bytes>) {
         for message in last {
-            if !matches!(timeout(FAREWELL, self.say(message)).await, Ok(Ok(()))) {
+            if self.say(message).await.is_err() {
                 return;
             }
         }
         drop(self.out);
-        let _ = timeout(FAREWELL, self.written).await;
+        let _ = self.written.await;
     }
 }
 

@@ -47,6 +47,11 @@ impl<T: Clone> Waiting<T> {
         self.asked.get(id)
     }
 
+    /// Whether nobody waits any more for what a line asks, of which `id` is one.
+    pub(super) fn is_left_by(&self, line: &Line, id: &Id) -> bool {
+        line.asks().contains(id) && !line.asks().iter().any(|id| self.asked.contains_key(id))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.asked.is_empty()
     }

@@ -74,8 +74,10 @@ struct Connection {
     receiver: Receiver<ClientSocket>,
     /// The far side is being told again who the host is. Until it answers, nothing else is asked.
     is_greeting: bool,
-    /// Why it ends, in the words of `tower-seal serve`.
+    /// Why it ends, in the words of `tower-seal serve`, which are its last.
     notice: Option<String>,
+    /// Something else was said on it.
+    is_in_use: bool,
 }
 
 /// What happened.
@@ -213,8 +215,15 @@ impl WebSocket {
                 Some(Sent::Perhaps | Sent::Harmless) => {}
                 // It has been answered, if only with an error, or has not left yet.
                 _ => {
-                    self.held.retain(|line| !line.asks().contains(&id));
-                    return Ok(());
+                    let left = self.held.iter().position(|line| self.waiting.is_left_by(line, &id));
+                    if let Some(left) = left.and_then(|at| self.held.remove(at)) {
+                        let is_left = |id| left.asks().contains(&id);
+                        self.held.retain(|line| !line.cancels().is_some_and(is_left));
+                    }
+                    // One of a batch leaves with the others, and is cancelled after that.
+                    if !self.held.iter().any(|line| line.asks().contains(&id)) {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -267,7 +276,8 @@ impl WebSocket {
         let again = self.greeting.again().filter(|_| !self.held.iter().any(Line::is_initialize));
         // The channel is new, and so has room.
         let is_greeting = again.is_some_and(|line| out.try_send(line.bytes.clone()).is_ok());
-        self.connection = Some(Connection { out, writer, receiver, is_greeting, notice: None });
+        self.connection =
+            Some(Connection { out, writer, receiver, is_greeting, notice: None, is_in_use: false });
     }
 
     /// The far side said something.
@@ -278,8 +288,9 @@ impl WebSocket {
             }
             return Ok(());
         };
-        if let (Some(connection), Some(notice)) = (&mut self.connection, line.notice()) {
-            connection.notice = Some(notice);
+        if let Some(connection) = &mut self.connection {
+            connection.notice = line.notice();
+            connection.is_in_use |= connection.notice.is_none();
         }
         if let Some(connection) = self.connection.as_mut().filter(|connection| connection.is_greeting)
             && self.greeting.is_answer(&line)
@@ -328,12 +339,13 @@ impl WebSocket {
     async fn lost(&mut self, why: &str, host: &Host) -> Result<(), Gone> {
         let url = self.far_side.url.clone();
         let notice = self.connection.as_mut().and_then(|connection| connection.notice.take());
+        let is_in_use = self.connection.as_ref().is_some_and(|connection| connection.is_in_use);
         let why = notice.as_deref().unwrap_or(why);
         tracing::warn!(url, reason = why, "the connection was lost");
         let before = |what, remedy| format!("{url}: the connection was lost before {what} ({why}). {remedy}");
         let fault = |sent| match (sent, why.split_once(": ")) {
-            // No server was there to serve it.
-            (_, Some(("busy", why))) => Fault::new("busy", format!("{url}: {why}.")),
+            // No server was there to serve it: whoever has spoken before was one.
+            (_, Some(("busy", why))) if !is_in_use => Fault::new("busy", format!("{url}: {why}.")),
             (Sent::No, _) => Fault::new("unreachable", before("this was sent", "Try again.")),
             (Sent::Harmless, _) => Fault::new("connection_lost", before("the answer came", "Try again.")),
             (Sent::Perhaps, reason) => {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::{Http, Place, Purpose, exchange::Event};
+use super::{Http, Place, Purpose, exchange::Event, renewal::ENDED_SESSION};
 use crate::connect::{
     fault::Fault,
     message::{Id, Line},
@@ -48,14 +48,21 @@ impl Http {
                 Ok(())
             }
             Event::Expired => self.expired(number, host).await,
-            Event::Accepted if self.unasked.is_some() && self.is_waited_for(number) => {
+            Event::Accepted
+                if self.unasked.is_some() && exchange.epoch == self.epoch && self.is_waited_for(number) =>
+            {
                 if let Some(exchange) = self.exchanges.get_mut(&number) {
                     exchange.is_accepted = true;
                 }
                 Ok(())
             }
             Event::Accepted => {
-                let fault = self.unheard.clone().filter(|_| self.is_waited_for(number));
+                let fault = if exchange.epoch < self.epoch {
+                    Some(self.far.unanswered(ENDED_SESSION, exchange.line.is_harmless()))
+                } else {
+                    self.unheard.clone()
+                };
+                let fault = fault.filter(|_| self.is_waited_for(number));
                 self.ended(number, fault, host).await
             }
             Event::Done | Event::Unheard(_) => self.ended(number, None, host).await,
@@ -178,6 +185,9 @@ impl Http {
         }
         if self.barrier == Some(number) {
             self.barrier = None;
+        }
+        if self.control == Some(number) {
+            self.control = None;
         }
     }
 }

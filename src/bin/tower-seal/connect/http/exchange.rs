@@ -80,6 +80,15 @@ impl Exchange {
         }
     }
 
+    /// The same, given up after `time`.
+    pub(super) async fn post_within(self, time: Duration, request: Request<Full<Bytes>>) {
+        let (number, events) = (self.number, self.events.clone());
+        if timeout(time, self.post(request)).await.is_err() {
+            // An end that was told already is not heard twice.
+            let _ = events.send((number, Event::Done)).await;
+        }
+    }
+
     async fn tell(&self, event: Event) {
         // At the end nobody listens.
         let _ = self.events.send((self.number, event)).await;

@@ -1,13 +1,21 @@
 //! What is posted, and when.
 
+use std::time::Duration;
+
 use http::HeaderValue;
 
 use super::{Held, Http, MOST, Place, Purpose, Under, exchange::Exchange, far::Session, fields};
-use crate::connect::message::Line;
+use crate::connect::{
+    message::Line,
+    stdio::{Gone, Host},
+};
+
+/// How long a page of the tools may take, for which a call waits.
+const LISTING: Duration = Duration::from_secs(30);
 
 impl Http {
     /// Starts what can start.
-    pub(super) fn start(&mut self) {
+    pub(super) async fn start(&mut self, host: &Host) -> Result<(), Gone> {
         while self.control.is_none()
             && let Some(line) = self.controls.pop_front()
         {
@@ -18,11 +26,11 @@ impl Http {
             if self.is_lost && !self.held.is_empty() && !is_greeting {
                 if let Some(line) = self.greeting.again().cloned() {
                     self.post(line, Purpose::GreetAgain, false);
-                    return;
+                    return Ok(());
                 }
                 self.is_lost = false;
             }
-            let Some(Held { line, is_again }) = self.held.pop_front() else { return };
+            let Some(Held { line, is_again }) = self.held.pop_front() else { return Ok(()) };
             let purpose = if is_greeting {
                 Purpose::Greet
             } else if line.is_notification("notifications/initialized") {
@@ -31,10 +39,11 @@ impl Http {
                 Purpose::Message
             };
             if purpose == Purpose::Greet {
-                self.leave();
+                self.leave(host).await?;
             }
             self.post(line, purpose, is_again);
         }
+        Ok(())
     }
 
     pub(super) fn post(&mut self, line: Line, purpose: Purpose, is_again: bool) -> u64 {
@@ -55,7 +64,11 @@ impl Http {
         exchange.may_be_unmirrored =
             is_modern && !is_again && !self.tools.is_listed && line.method() == Some("tools/call");
         let number = exchange.number;
-        let task = tokio::spawn(exchange.post(request)).abort_handle();
+        let task = match purpose {
+            Purpose::List { .. } => tokio::spawn(exchange.post_within(LISTING, request)),
+            _ => tokio::spawn(exchange.post(request)),
+        };
+        let task = task.abort_handle();
         self.waiting.mark(&line, &Place::Posted(number));
         if matches!(purpose, Purpose::Greet | Purpose::GreetAgain | Purpose::Greeted) {
             self.barrier = Some(number);

@@ -158,7 +158,7 @@ impl Http {
     /// Carries messages until the host has no more, and those that it asked are answered.
     pub(super) async fn run(&mut self, host: &mut Host) -> Result<(), Gone> {
         loop {
-            self.start();
+            self.start(host).await?;
             match self.next(host).await? {
                 Next::Told(line) => self.told(line, host).await?,
                 Next::Event(number, event) => self.event(number, event, host).await?,
@@ -208,7 +208,9 @@ impl Http {
     /// Whether a request may be taken: those under way stay until they are answered, and cannot be waited for, as that
     /// may take an answer of the host.
     fn has_room_for(&self, line: &Line) -> bool {
-        let underway: usize = self.exchanges.values().map(|exchange| exchange.line.bytes.len()).sum();
+        let underway = self.exchanges.values().map(|exchange| &exchange.line);
+        let underway = underway.chain(self.unlisted.iter().map(|held| &held.line));
+        let underway: usize = underway.map(|line| line.bytes.len()).sum();
         line.asks().is_empty() || self.bytes_held() + underway + line.bytes.len() <= HELD_BYTES
     }
 
@@ -220,8 +222,8 @@ impl Http {
                 // It has been answered, if only with an error.
                 None => {}
                 Some(Place::Held) => {
-                    self.held.retain(|held| !held.line.asks().contains(&id));
-                    self.unlisted.retain(|held| !held.line.asks().contains(&id));
+                    self.held.retain(|held| !self.waiting.is_left_by(&held.line, &id));
+                    self.unlisted.retain(|held| !self.waiting.is_left_by(&held.line, &id));
                 }
                 Some(Place::Posted(number)) => match self.exchanges.get(&number) {
                     // The end of its stream says so.

@@ -9,6 +9,8 @@ use crate::connect::{
     stdio::{Gone, Host},
 };
 
+pub(super) const ENDED_SESSION: &str = "the session has ended before the answer came";
+
 impl Http {
     /// The server does not know the session. What it has not served for that reason is sent again in a new one.
     pub(super) async fn expired(&mut self, number: u64, host: &Host) -> Result<(), Gone> {
@@ -47,6 +49,7 @@ impl Http {
         self.session = Session::default();
         self.controls.clear();
         self.listen_no_more();
+        self.end_accepted(LOST_SESSION, host).await?;
         for cancelled in self.asked.cancel() {
             host.say(cancelled).await?;
         }
@@ -73,11 +76,7 @@ impl Http {
             .map(|(number, _)| *number)
             .collect();
         for number in old {
-            if let Some(line) = self.exchanges.get(&number).map(|exchange| exchange.line.clone()) {
-                let fault = self.far.unanswered(LOST_SESSION, line.is_harmless());
-                self.fail(line.asks(), Place::Posted(number), &fault, host).await?;
-            }
-            self.abort(number);
+            self.give_up(number, LOST_SESSION, host).await?;
         }
         Ok(())
     }
@@ -94,14 +93,34 @@ impl Http {
     }
 
     /// The host begins anew by itself.
-    pub(super) fn leave(&mut self) {
+    pub(super) async fn leave(&mut self, host: &Host) -> Result<(), Gone> {
         self.is_lost = false;
         self.epoch += 1;
         self.listen_no_more();
+        self.end_accepted(ENDED_SESSION, host).await?;
         let session = std::mem::take(&mut self.session);
         if session.id.is_some() {
             let far = self.far.clone();
             tokio::spawn(async move { far.delete(&session).await });
         }
+        Ok(())
+    }
+
+    /// Answers those whose answers were to come on the stream of what the server says unasked, which is no more.
+    async fn end_accepted(&mut self, why: &str, host: &Host) -> Result<(), Gone> {
+        let accepted = self.exchanges.iter().filter(|(_, exchange)| exchange.is_accepted);
+        for number in accepted.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.give_up(number, why, host).await?;
+        }
+        Ok(())
+    }
+
+    async fn give_up(&mut self, number: u64, why: &str, host: &Host) -> Result<(), Gone> {
+        if let Some(line) = self.exchanges.get(&number).map(|exchange| exchange.line.clone()) {
+            let fault = self.far.unanswered(why, line.is_harmless());
+            self.fail(line.asks(), Place::Posted(number), &fault, host).await?;
+        }
+        self.abort(number);
+        Ok(())
     }
 }
