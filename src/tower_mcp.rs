@@ -11,7 +11,7 @@
 //! # Ok(()) }
 //! ```
 
-use std::{error::Error as StdError, fmt, mem, pin::Pin, time::Duration};
+use std::{error::Error as StdError, mem, pin::Pin, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,10 +21,8 @@ use tower_mcp::{Error, client::ClientTransport};
 
 use crate::telemetry;
 
-/// How long our direction may take to end: what was sent has to leave first.
+/// How long our direction may take to end, as what was sent has to leave first; and then the far side's.
 const CLOSING: Duration = Duration::from_secs(5);
-
-/// How long the far side may take to end its direction once ours has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 type Outcome<T> = tower_mcp::Result<T>;
@@ -36,18 +34,18 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// Closing ends our direction, sealed connections with words that the peer can verify, for which 5 s are given to what
 /// was sent before, and gives the far side 2 s to end its own. Any error ends tower-mcp's client, also that of a
 /// message above 1 MiB, which sealed connections do not take.
+#[derive(Debug)]
 pub struct MessageTransport<C> {
     connection: Pin<Box<C>>,
-    /// Whether more may come.
+    /// Until the end of either direction, or an error.
     open: bool,
-    failed: bool,
 }
 
 impl<C> MessageTransport<C> {
     /// Over `connection`, whose handshake is done.
     #[must_use]
     pub fn new(connection: C) -> Self {
-        MessageTransport { connection: Box::pin(connection), open: true, failed: false }
+        MessageTransport { connection: Box::pin(connection), open: true }
     }
 }
 
@@ -60,14 +58,13 @@ where
 {
     async fn send(&mut self, message: &str) -> Outcome<()> {
         let sent = self.connection.send(Bytes::copy_from_slice(message.as_bytes())).await;
-        self.failed |= sent.is_err();
+        self.open &= sent.is_ok();
         sent.map_err(failed)
     }
 
     async fn recv(&mut self) -> Outcome<Option<String>> {
         while self.open {
             let Some(message) = self.connection.next().await else { break };
-            self.failed |= message.is_err();
             self.open &= message.is_ok();
             match String::from_utf8(message.map_err(failed)?.into()) {
                 Ok(message) => return Ok(Some(message)),
@@ -79,7 +76,7 @@ where
     }
 
     fn is_connected(&self) -> bool {
-        self.open && !self.failed
+        self.open
     }
 
     async fn close(&mut self) -> Outcome<()> {
@@ -99,10 +96,4 @@ where
 fn failed(error: impl Into<BoxError>) -> Error {
     let error: BoxError = error.into();
     Error::Transport(error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")))
-}
-
-impl<C> fmt::Debug for MessageTransport<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageTransport").field("open", &self.open).finish_non_exhaustive()
-    }
 }

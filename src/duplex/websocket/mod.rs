@@ -55,7 +55,8 @@ const PROTOCOL: HeaderValue = HeaderValue::from_static(SUBPROTOCOL);
 /// most of a connection.
 const BUFFER: usize = 8 << 10;
 
-/// Room for pongs that a peer which never reads has asked for. Further ones replace each other.
+/// Room for pongs beside a message. A peer that pings and never reads may fill all of the room, which is 2.2 MiB; further
+/// pongs replace each other.
 const PONGS: usize = 64 << 10;
 
 fn settings(limits: &Limits) -> WebSocketConfig {

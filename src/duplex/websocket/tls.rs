@@ -50,6 +50,10 @@ pub(super) async fn system() -> Result<Arc<ClientConfig>> {
             return Err(Error::Transport(Arc::new(error)));
         }
     }
+    if usable == 0 {
+        let none = std::io::Error::other("the system has no certificate authorities");
+        return Err(Error::Transport(Arc::new(none)));
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
