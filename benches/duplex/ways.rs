@@ -24,9 +24,12 @@ use tokio_tungstenite::{
     WebSocketStream, accept_async_with_config, client_async_with_config,
     tungstenite::{Error as WsError, Message, protocol::WebSocketConfig},
 };
-use tower_seal::duplex::{
-    Acceptor,
-    websocket::{self, Options},
+use tower_seal::{
+    Config,
+    duplex::{
+        Acceptor,
+        websocket::{self, Options},
+    },
 };
 
 use crate::{
@@ -40,6 +43,15 @@ pub(crate) const SMALL: &str = "plain, small buffers";
 pub(crate) struct Way {
     pub(crate) name: String,
     pub(crate) client: Box<dyn Measure>,
+    /// A server's and a client's.
+    configs: Option<(Config, Config)>,
+}
+
+impl Way {
+    /// How many records have been signed, and with how many signatures.
+    pub(crate) fn signed(&self) -> (u64, u64) {
+        self.configs.as_ref().map_or((0, 0), Mode::signed)
+    }
 }
 
 pub(crate) async fn all(flush: Flush) -> Vec<Way> {
@@ -127,7 +139,7 @@ async fn plain(name: &'static str, flush: Flush, settings: WebSocketConfig) -> W
     .await;
     let (client, _) =
         client_async_with_config("ws://localhost/", dial(address).await, Some(settings)).await.unwrap();
-    Way { name: name.to_owned(), client: Box::new(Raw(client)) }
+    Way { name: name.to_owned(), client: Box::new(Raw(client)), configs: None }
 }
 
 /// TLS 1.3 by rustls and aws-lc-rs.
@@ -160,11 +172,12 @@ async fn wss(flush: Flush) -> Way {
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TlsConnector::from(Arc::new(client)).connect(name, dial(address).await).await.unwrap();
     let (client, _) = client_async_with_config("wss://localhost/", stream, None).await.unwrap();
-    Way { name: "wss".to_owned(), client: Box::new(Raw(client)) }
+    Way { name: "wss".to_owned(), client: Box::new(Raw(client)), configs: None }
 }
 
 async fn sealed(mode: Mode, flush: Flush) -> Way {
-    let (server, client) = mode.configs();
+    let configs = mode.configs();
+    let (server, client) = configs.clone();
     let acceptor = Acceptor::new(server);
     let address = serve(async move |stream| {
         echo(websocket::accept(stream, &acceptor).await.unwrap(), flush).await;
@@ -172,5 +185,5 @@ async fn sealed(mode: Mode, flush: Flush) -> Way {
     .await;
     let url = format!("ws://{address}/");
     let client = websocket::connect(&url, &client, &Options::new()).await.unwrap();
-    Way { name: mode.to_string(), client: Box::new(client) }
+    Way { name: mode.to_string(), client: Box::new(client), configs: Some(configs) }
 }

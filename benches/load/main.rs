@@ -80,6 +80,7 @@ async fn main() {
 async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
     let mut table = Table::new("HTTP", size, ways.iter().map(|way| way.name.clone()));
     for (column, in_flight) in IN_FLIGHT.into_iter().enumerate() {
+        let before: Vec<_> = ways.iter().map(Way::signed).collect();
         // The first round warms up.
         for round in 0..=plan.rounds {
             for (way, (_, rates)) in ways.iter().zip(&mut table.rows) {
@@ -90,6 +91,9 @@ async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
                 }
             }
         }
+        for ((way, (_, rates)), before) in ways.iter().zip(&mut table.rows).zip(before) {
+            rates[column].signed(before, way.signed());
+        }
     }
     table
 }
@@ -97,6 +101,7 @@ async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
 async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize) -> Table {
     let mut table = Table::new("WebSocket", size, ways.iter().map(|way| way.name.clone()));
     for (column, in_flight) in IN_FLIGHT.into_iter().enumerate() {
+        let before: Vec<_> = ways.iter().map(websockets::Way::signed).collect();
         for round in 0..=plan.rounds {
             for (way, (_, rates)) in ways.iter_mut().zip(&mut table.rows) {
                 let time = if round == 0 { plan.round / 4 } else { plan.round };
@@ -105,6 +110,9 @@ async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize)
                     rates[column].push(rate);
                 }
             }
+        }
+        for ((way, (_, rates)), before) in ways.iter().zip(&mut table.rows).zip(before) {
+            rates[column].signed(before, way.signed());
         }
     }
     table

@@ -44,6 +44,13 @@ impl Mode {
         (self.config(&server, &client), self.config(&client, &server))
     }
 
+    /// How many records the two have signed, and with how many signatures.
+    pub(crate) fn signed((server, client): &(Config, Config)) -> (u64, u64) {
+        let all = [server, client].map(Config::telemetry);
+        let records = all.iter().map(|telemetry| telemetry.records_signed()).sum();
+        (records, all.iter().flat_map(|telemetry| telemetry.batches()).sum())
+    }
+
     fn config(self, own: &Arc<Identity>, other: &Identity) -> Config {
         let mut limits = Limits::default();
         if self.signing == Signing::Alone {

@@ -26,7 +26,10 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::{Layer as _, Service, ServiceExt as _};
-use tower_seal::http::{SealLayer, UnsealLayer};
+use tower_seal::{
+    Config,
+    http::{SealLayer, UnsealLayer},
+};
 
 use crate::{modes::Mode, tls};
 
@@ -35,9 +38,16 @@ type Call = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send
 pub(crate) struct Way {
     pub(crate) name: String,
     call: Call,
+    /// A server's and a client's.
+    configs: Option<(Config, Config)>,
 }
 
 impl Way {
+    /// How many records have been signed, and with how many signatures.
+    pub(crate) fn signed(&self) -> (u64, u64) {
+        self.configs.as_ref().map_or((0, 0), Mode::signed)
+    }
+
     /// Requests per second with so many in flight.
     pub(crate) async fn measure(&self, size: usize, in_flight: usize, time: Duration) -> f64 {
         let body = Bytes::from(vec![b'x'; size]);
@@ -129,7 +139,7 @@ where
             assert_eq!(body.len(), length);
         })
     });
-    Way { name: name.to_string(), call }
+    Way { name: name.to_string(), call, configs: None }
 }
 
 async fn plain() -> Way {
@@ -138,10 +148,11 @@ async fn plain() -> Way {
 }
 
 async fn sealed(mode: Mode) -> Way {
-    let (server, client) = mode.configs();
+    let configs = mode.configs();
+    let (server, client) = configs.clone();
     let address = serve(UnsealLayer::new(server).layer(echo()), std::future::ready).await;
     let http = Client::builder(TokioExecutor::new()).build(connector());
-    way(mode, "http", address, SealLayer::new(client).layer(http))
+    Way { configs: Some(configs), ..way(mode, "http", address, SealLayer::new(client).layer(http)) }
 }
 
 /// TLS 1.3 with certificates on both sides, by rustls and aws-lc-rs.

@@ -208,14 +208,18 @@ async fn shake<T: Transport>(
     note_session(span, session.id(), session.peer());
     let mut turn = provisional.enter(session.peer()).await;
     let (mut sealer, mut opener) = session.into_duplex(false, now())?;
-    send(transport, Frame::Text(reply)).await?;
-    let frame = match select(pin!(next_record(transport)), pin!(turn.displaced())).await {
-        Either::Left((frame, _)) => frame?,
+    let confirmed = async {
+        send(transport, Frame::Text(reply)).await?;
+        let frame = next_record(transport).await?;
+        let encoding = frame.encoding();
+        open_first(frame, &mut opener, config)?;
+        sealer.speak(encoding);
+        send_first(transport, &mut sealer, encoding).await?;
+        Ok(encoding)
+    };
+    let encoding = match select(pin!(confirmed), pin!(turn.displaced())).await {
+        Either::Left((encoding, _)) => encoding?,
         Either::Right(_) => return Err(BUSY),
     };
-    let encoding = frame.encoding();
-    open_first(frame, &mut opener, config)?;
-    sealer.speak(encoding);
-    send_first(transport, &mut sealer, encoding).await?;
     Ok(Hands::Shaken(Box::new(((sealer, encoding), opener))))
 }

@@ -73,7 +73,9 @@ struct OfNode {
     turns: Arc<Semaphore>,
     /// Those that are answered, the oldest first.
     answered: VecDeque<(Instant, oneshot::Sender<()>)>,
-    /// Those that wait for their turn, too.
+    /// Those that were answered, and have been told to go.
+    leaving: usize,
+    /// All of them, and those that wait for their turn.
     present: usize,
 }
 
@@ -99,12 +101,9 @@ impl Provisional {
         };
         let mut acquire = pin!(turns.acquire_owned());
         turn._permit = loop {
-            let until = self.oldest(node).unwrap_or_else(Instant::now) + PATIENCE;
-            match timeout_at(until, &mut acquire).await {
-                Ok(permit) => break permit.ok(),
-                // Its place becomes free, for this one or for who has waited longer.
-                Err(_) if self.displace(node) => break acquire.await.ok(),
-                Err(_) => {}
+            // A place that becomes free may be for who has waited longer, so this one goes on looking.
+            if let Ok(permit) = timeout_at(self.displace(node), &mut acquire).await {
+                break permit.ok();
             }
         };
         let (answered, displaced) = oneshot::channel();
@@ -115,16 +114,23 @@ impl Provisional {
         turn
     }
 
-    fn oldest(&self, node: NodeId) -> Option<Instant> {
-        self.nodes().get(&node)?.answered.front().map(|(since, _)| *since)
-    }
-
-    /// Whether the oldest has had its time, and goes.
-    fn displace(&self, node: NodeId) -> bool {
+    /// Tells those to go that have had their time, the oldest first, and no more of them than others wait. Returns
+    /// when to look again.
+    fn displace(&self, node: NodeId) -> Instant {
+        let now = Instant::now();
         let mut nodes = self.nodes();
-        let Some(of_node) = nodes.get_mut(&node) else { return false };
-        let is_due = |(since, _): &(Instant, _)| since.elapsed() >= PATIENCE;
-        of_node.answered.front().is_some_and(is_due) && of_node.answered.pop_front().is_some()
+        let Some(of_node) = nodes.get_mut(&node) else { return now + PATIENCE };
+        while of_node.waiting() > of_node.leaving
+            && let Some((since, _)) = of_node.answered.front()
+        {
+            let due = *since + PATIENCE;
+            if due > now {
+                return due;
+            }
+            of_node.answered.pop_front();
+            of_node.leaving += 1;
+        }
+        now + PATIENCE
     }
 
     fn nodes(&self) -> MutexGuard<'_, HashMap<NodeId, OfNode>> {
@@ -135,7 +141,11 @@ impl Provisional {
 impl OfNode {
     fn new() -> Self {
         let turns = Arc::new(Semaphore::new(PROVISIONAL_PER_NODE));
-        OfNode { turns, answered: VecDeque::new(), present: 0 }
+        OfNode { turns, answered: VecDeque::new(), leaving: 0, present: 0 }
+    }
+
+    fn waiting(&self) -> usize {
+        self.present.saturating_sub(self.answered.len() + self.leaving)
     }
 }
 
@@ -150,16 +160,74 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        let mut nodes = self.provisional.nodes();
+        let Some(of_node) = nodes.get_mut(&self.node) else { return };
         if let Some(displaced) = &mut self.displaced {
             displaced.close();
-        }
-        let mut nodes = self.provisional.nodes();
-        if let Some(of_node) = nodes.get_mut(&self.node) {
+            let before = of_node.answered.len();
             of_node.answered.retain(|(_, turn)| !turn.is_closed());
-            of_node.present -= 1;
-            if of_node.present == 0 {
-                nodes.remove(&self.node);
+            if of_node.answered.len() == before {
+                of_node.leaving = of_node.leaving.saturating_sub(1);
             }
         }
+        of_node.present -= 1;
+        if of_node.present == 0 {
+            nodes.remove(&self.node);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, future::join};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const NODE: NodeId = NodeId::from_bytes([7; 32]);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_displaces_for_another_displaces_again() {
+        let provisional = Provisional::default();
+        let mut oldest = provisional.enter(NODE).await;
+        sleep(PATIENCE / 2).await;
+        let mut others = Vec::new();
+        for _ in 1..PROVISIONAL_PER_NODE {
+            others.push(provisional.enter(NODE).await);
+        }
+        let (mut first, mut second) = (pin!(provisional.enter(NODE)), pin!(provisional.enter(NODE)));
+        assert!((&mut first).now_or_never().is_none());
+        assert!((&mut second).now_or_never().is_none());
+        // The second one looks before the first one does, when one place is due; which the first one gets.
+        let began = Instant::now();
+        let waiting = join(second, first);
+        let leaving = async {
+            oldest.displaced().await;
+            drop(oldest);
+            let mut next = others.remove(0);
+            next.displaced().await;
+            assert_eq!(began.elapsed(), PATIENCE);
+        };
+        join(waiting, leaving).await;
+        assert_eq!(others.len(), PROVISIONAL_PER_NODE - 2);
+        assert!(
+            others.iter_mut().all(|other| other.displaced().now_or_never().is_none()),
+            "nobody else has to go"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_goes_for_one_who_has_gone() {
+        let provisional = Provisional::default();
+        let mut turns = Vec::new();
+        for _ in 0..PROVISIONAL_PER_NODE {
+            turns.push(provisional.enter(NODE).await);
+        }
+        let waits = tokio::time::timeout(PATIENCE / 2, provisional.enter(NODE)).await;
+        assert!(waits.is_err());
+        sleep(PATIENCE).await;
+        assert!(turns.iter_mut().all(|turn| turn.displaced().now_or_never().is_none()));
+        drop(turns);
+        assert!(provisional.nodes().is_empty());
     }
 }
