@@ -70,7 +70,7 @@ pub mod websocket;
 
 use crate::{
     error::{Code, Error},
-    shell::{now, rng, transport},
+    shell::{note_session, now, rng, transport},
 };
 
 pub use acceptor::{Acceptor, accept};
@@ -108,10 +108,4 @@ fn as_end(error: Error) -> Error {
         }
         _ => error,
     }
-}
-
-/// Writes down in its span whom a connection is with.
-fn note_session(span: &tracing::Span, session: crate::trust::SessionId, peer: crate::NodeId) {
-    span.record("session", tracing::field::display(session));
-    span.record("peer", tracing::field::display(peer));
 }

@@ -60,7 +60,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     config::Encoding,
-    shell::{now, rng},
+    shell::{note_session, now, rng},
 };
 
 pub use crate::not_sent::NotSent;
@@ -125,12 +125,4 @@ pub(crate) fn with_hyphens(name: &HeaderName) -> Cow<'_, str> {
         name if name.contains('_') => Cow::Owned(name.replace('_', "-")),
         name => Cow::Borrowed(name),
     }
-}
-
-/// Writes down in the present span whom a request is with. Only to be called where that is our own: where ours
-/// is off, the present one is somebody else's.
-fn note_session(session: crate::trust::SessionId, peer: crate::NodeId) {
-    let span = tracing::Span::current();
-    span.record("session", tracing::field::display(session));
-    span.record("peer", tracing::field::display(peer));
 }

@@ -95,12 +95,6 @@ pub use message::Message;
 pub use seal::{Seal, SealLayer};
 pub use unseal::{Unseal, UnsealLayer};
 
-use crate::shell::{now, rng, transport};
+use crate::shell::{note_session, now, rng, transport};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Writes down in its span whom a message is with.
-fn note_session(span: &tracing::Span, session: crate::trust::SessionId, peer: crate::NodeId) {
-    span.record("session", tracing::field::display(session));
-    span.record("peer", tracing::field::display(peer));
-}

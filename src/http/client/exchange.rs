@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
+use tracing::Span;
 
 use super::{Options, Shared};
 use crate::{
@@ -82,8 +83,9 @@ where
                     Box::pin(kept.renewed(&mut below, handshake)).await?
                 }
             };
+            // Where our span is off, the present one is somebody else's.
             if is_traced {
-                note_session(session.id(), session.peer());
+                note_session(&Span::current(), session.id(), session.peer());
             }
             let last = if whole { Final::Yes } else { Final::No };
             let limit = options.config.bounds().request;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::timeout;
 use tower_service::Service;
+use tracing::Span;
 
 use super::{Options, Shared};
 use crate::{
@@ -65,8 +66,9 @@ where
                 return Ok(shared.outer(shared.refuse(error, subject.as_ref()), page));
             }
         };
+        // Where our span is off, the present one is somebody else's.
         if is_traced {
-            note_session(caller.session(), caller.node_id());
+            note_session(&Span::current(), caller.session(), caller.node_id());
         }
         let (head, body) = inner.call(request).await?.into_parts();
         let mut source = Source::new(body);
