@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
 };
 
 use futures_util::task::AtomicWaker;
@@ -22,8 +22,9 @@ use crate::{
 
 /// The proof of a leaf, and none where there is no leaf to sign.
 ///
-/// It waits in the queue from the beginning. When it is polled, it lets everything else that is ready have one turn,
-/// so that it can be in the same batch; a record that is alone waits for nothing.
+/// It waits in the queue from the beginning. When it is polled, it lets everything else that is ready have a turn, so
+/// that it can be in the same batch, and another one for as long as leaves come; a record that is alone waits for
+/// nothing.
 pub(crate) struct Signing(Option<Waiting>);
 
 struct Waiting {
@@ -31,32 +32,41 @@ struct Waiting {
     leaf: [u8; 32],
     /// `None` if it is signed alone.
     ticket: Option<Ticket>,
-    turn: Option<Arc<Turn>>,
+    turn: Option<Turn>,
 }
 
 /// That of everything else that is ready: over when the executor says so, and not because somebody polls once more.
-#[derive(Default)]
 struct Turn {
+    shared: Arc<Shared>,
+    /// How many leaves there were when it began.
+    leaves: usize,
+}
+
+#[derive(Default)]
+struct Shared {
     is_over: AtomicBool,
     task: AtomicWaker,
 }
 
 /// What the executor holds for as long as the turn lasts. It may let go without a wake, as when a `block_on` returns:
 /// that is the end of the turn, too.
-struct Held(Arc<Turn>);
+struct Held(Arc<Shared>);
 
 impl Turn {
-    fn begin() -> Arc<Self> {
-        let turn = Arc::new(Turn::default());
-        let held = Waker::from(Arc::new(Held(turn.clone())));
-        // All that it does is to keep the waker until the others have had their turn.
+    fn begin(leaves: usize, cx: &Context<'_>) -> Self {
+        let shared = Arc::new(Shared::default());
+        shared.task.register(cx.waker());
+        let held = Waker::from(Arc::new(Held(shared.clone())));
+        // All that it does is to keep the waker until the others have had their turn. Where there are none, as in a
+        // `block_on` beside the runtime's own threads, it wakes at once: then the turn is what this task does yet
+        // before it is polled again.
         let _ = pin!(yield_now()).poll(&mut Context::from_waker(&held));
-        turn
+        Turn { shared, leaves }
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        self.task.register(cx.waker());
-        if self.is_over.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        self.shared.task.register(cx.waker());
+        if self.shared.is_over.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -91,7 +101,6 @@ impl Future for Signing {
     type Output = Result<Option<Proof>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let is_ready = self.is_ready();
         let Some(Waiting { config, leaf, ticket, turn }) = &mut self.0 else {
             return Poll::Ready(Ok(None));
         };
@@ -99,10 +108,17 @@ impl Future for Signing {
         let Some(ticket) = ticket else {
             return Poll::Ready(sign(leaf, 1).map(|signature| Some(Proof::alone(signature))));
         };
-        if !is_ready && turn.get_or_insert_with(Turn::begin).poll(cx).is_pending() {
-            return Poll::Pending;
+        let queue = config.identity().queue();
+        if let Some(leaves) = ticket.company(queue) {
+            if let Some(turn) = turn {
+                ready!(turn.poll(cx));
+            }
+            if turn.as_ref().is_none_or(|turn| turn.leaves < leaves) {
+                *turn = Some(Turn::begin(leaves, cx));
+                return Poll::Pending;
+            }
         }
-        ticket.poll(config.identity().queue(), cx, sign).map_ok(Some)
+        ticket.poll(queue, cx, sign).map_ok(Some)
     }
 }
 
@@ -110,7 +126,10 @@ impl Future for Signing {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use futures_util::{FutureExt as _, future::join_all};
+    use futures_util::{
+        FutureExt as _,
+        future::{join, join_all},
+    };
     use tokio::runtime::{Builder, Runtime};
 
     use super::*;
@@ -153,7 +172,37 @@ mod tests {
     #[test]
     fn it_works_without_a_runtime() {
         let mut signing = Signing::new(&config(), Some([1; 32]));
+        assert!((&mut signing).now_or_never().is_none(), "others of the same task may join");
         assert_eq!(depth((&mut signing).now_or_never().unwrap()), 0);
+    }
+
+    #[test]
+    fn what_one_task_has_ready_goes_together_beside_the_workers_too() {
+        let config = config();
+        let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let all = join_all((0..4).map(|i| Signing::new(&config, Some([i; 32]))));
+        assert_eq!(runtime.block_on(all).into_iter().map(depth).collect::<Vec<_>>(), [2; 4]);
+    }
+
+    #[test]
+    fn there_are_turns_for_as_long_as_leaves_come() {
+        let config = config();
+        let depths = runtime().block_on(async {
+            let early = Signing::new(&config, Some([0; 32]));
+            // Who joins in a turn does so before those that wait look again.
+            let late = (1..4).rev().map(|late| {
+                let config = &config;
+                async move {
+                    for _ in 0..late {
+                        yield_now().await;
+                    }
+                    Signing::new(config, Some([late; 32])).await
+                }
+            });
+            let (late, early) = join(join_all(late), early).await;
+            late.into_iter().chain([early]).map(depth).collect::<Vec<_>>()
+        });
+        assert_eq!(depths, [2; 4]);
     }
 
     #[test]

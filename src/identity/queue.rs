@@ -131,6 +131,15 @@ impl Ticket {
         self.batch.0.get().is_some()
     }
 
+    /// How many leaves its batch has so far; `None` once nobody can join it any more.
+    pub(crate) fn company(&self, queue: &Queue) -> Option<usize> {
+        if self.is_signed() {
+            return None;
+        }
+        let state = queue.state();
+        Arc::ptr_eq(&state.batch, &self.batch).then_some(state.leaves.len())
+    }
+
     /// Ready once the batch has been signed: by this call, if nobody has done so and nobody is signing.
     ///
     /// To be called when whatever else is ready has had a turn, so that it can be in the same batch.
