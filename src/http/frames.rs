@@ -144,7 +144,12 @@ where
             return if self.ended { Err(TRUNCATED) } else { Ok(None) };
         }
         self.buffer.advance(4);
-        Ok(Some(self.buffer.split_to(length)))
+        Ok(Some(if self.buffer.len() == length {
+            // Nothing else has come, so nothing has to be shared.
+            std::mem::take(&mut self.buffer)
+        } else {
+            self.buffer.split_to(length)
+        }))
     }
 
     fn cut_line(&mut self) -> Result<Option<BytesMut>> {

@@ -90,8 +90,12 @@ pub(super) struct Epoch {
     backend: Backend,
     suite: SuiteId,
     secret: Secret,
-    aead: Box<dyn Aead>,
+    key: Secret,
     iv: [u8; NONCE],
+    is_used: bool,
+    /// The key, expanded, from the second use on. Most streams have one record, for which it is expanded on the
+    /// stack: with AES it takes a kilobyte.
+    expanded: Option<Box<dyn Aead>>,
 }
 
 impl Epoch {
@@ -100,7 +104,7 @@ impl Epoch {
         let key = expand(expander, &[KEY])?;
         let mut iv = [0; NONCE];
         expander.expand(&[IV], &mut iv)?;
-        Ok(Epoch { backend, suite, aead: backend.aead(suite, &key)?, iv, secret })
+        Ok(Epoch { backend, suite, secret, key, iv, is_used: false, expanded: None })
     }
 
     /// `K_(n+1)`, from which `K_n` cannot be computed.
@@ -109,17 +113,40 @@ impl Epoch {
         Epoch::new(self.backend, self.suite, secret, &expander)
     }
 
-    pub(super) fn seal(&self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
-        self.aead.seal(&self.mask(nonce), text)
+    pub(super) fn seal(&mut self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
+        let nonce = self.mask(nonce);
+        let mut tag = [0; TAG];
+        self.with_aead(&mut |aead| {
+            tag = aead.seal(&nonce, text)?;
+            Ok(())
+        })?;
+        Ok(tag)
     }
 
-    pub(super) fn open(&self, nonce: &[u8; NONCE], text: &mut [u8], tag: &[u8; TAG]) -> Result<()> {
-        self.aead.open(&self.mask(nonce), text, tag)
+    pub(super) fn open(&mut self, nonce: &[u8; NONCE], text: &mut [u8], tag: &[u8; TAG]) -> Result<()> {
+        let nonce = self.mask(nonce);
+        self.with_aead(&mut |aead| aead.open(&nonce, text, tag))
     }
 
     /// With a wrong tag the text is as it was, which costs some backends a copy.
-    pub(super) fn open_or_leave(&self, nonce: &[u8; NONCE], text: &mut [u8], tag: &[u8; TAG]) -> Result<()> {
-        self.aead.open_or_leave(&self.mask(nonce), text, tag)
+    pub(super) fn open_or_leave(
+        &mut self,
+        nonce: &[u8; NONCE],
+        text: &mut [u8],
+        tag: &[u8; TAG],
+    ) -> Result<()> {
+        let nonce = self.mask(nonce);
+        self.with_aead(&mut |aead| aead.open_or_leave(&nonce, text, tag))
+    }
+
+    fn with_aead(&mut self, run: &mut dyn FnMut(&dyn Aead) -> Result<()>) -> Result<()> {
+        if !std::mem::replace(&mut self.is_used, true) {
+            return self.backend.with_aead(self.suite, &self.key, run);
+        }
+        match &self.expanded {
+            Some(aead) => run(&**aead),
+            None => run(&**self.expanded.insert(self.backend.aead(self.suite, &self.key)?)),
+        }
     }
 
     fn mask(&self, nonce: &[u8; NONCE]) -> [u8; NONCE] {
@@ -158,6 +185,6 @@ impl SessionKeys {
 impl Epoch {
     /// `K_n`, `key_n` and `iv_n`.
     pub(super) fn reveal(&self) -> (Secret, Secret, [u8; NONCE]) {
-        (self.secret.clone(), expand(&Expander::new(&self.secret), &[KEY]).unwrap(), self.iv)
+        (self.secret.clone(), self.key.clone(), self.iv)
     }
 }

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::{
     config::Encoding,
     error::{Code, Error, Result},
-    identity::{NodeId, Signature},
+    identity::{NodeId, Signature, queue::MOST_LEAVES},
     suite::{NONCE, TAG, tree},
     trust::SessionId,
 };
@@ -222,12 +222,17 @@ impl fmt::Debug for Record {
     }
 }
 
-/// The most bytes before the ciphertext of a binary record: kind, flags, opening, nonce, signature, count,
-/// index, and the longest path.
-const HEADER: usize = 1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * tree::MOST_SIBLINGS;
+/// The most bytes before the ciphertext of a binary record.
+const HEADER: usize = header(tree::MOST_SIBLINGS);
 
-/// Bytes left free before a plaintext, so that the length and the header are written in place afterwards.
-const HEADROOM: usize = 4 + HEADER;
+/// Bytes left free before a plaintext, so that the length and the header are written in place afterwards. Batches of
+/// this side are smaller than those that it takes.
+const HEADROOM: usize = 4 + header(MOST_LEAVES.ilog2() as usize);
+
+/// Kind, flags, opening, nonce, signature, count, index, and a path of so many siblings.
+const fn header(siblings: usize) -> usize {
+    1 + 1 + 48 + NONCE + 64 + 1 + 4 + 32 * siblings
+}
 
 /// A plaintext in the making, in the very buffer in which it is going to be encrypted.
 pub struct Plaintext(BytesMut);

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 /// GCM only ever encrypts blocks, so the round keys of decryption are not made.
 type Aes256Gcm = AesGcm<Aes256Enc, U12>;
 
-pub(super) fn expand(key: &[u8; KEY]) -> Box<dyn Aead> {
-    Box::new(Aes256Gcm::new(key.into()))
+pub(super) fn expand(key: &[u8; KEY]) -> Aes256Gcm {
+    Aes256Gcm::new(key.into())
 }
 
 impl Aead for Aes256Gcm {

@@ -34,12 +34,16 @@ impl Engine for AwsLcRs {
     }
 
     fn aead(&self, suite: SuiteId, key: &[u8; KEY]) -> Result<Box<dyn Aead>> {
-        let algorithm = match suite {
-            SuiteId::Aes256Gcm => &AES_256_GCM,
-            SuiteId::ChaCha20Poly1305 => &CHACHA20_POLY1305,
-        };
-        let key = UnboundKey::new(algorithm, key).map_err(|_| OUT_OF_MEMORY)?;
-        Ok(Box::new(LessSafeKey::new(key)))
+        Ok(Box::new(expand(suite, key)?))
+    }
+
+    fn with_aead(
+        &self,
+        suite: SuiteId,
+        key: &[u8; KEY],
+        run: &mut dyn FnMut(&dyn Aead) -> Result<()>,
+    ) -> Result<()> {
+        run(&expand(suite, key)?)
     }
 
     fn signer(&self, seed: &[u8; 32]) -> Box<dyn Signer> {
@@ -58,6 +62,14 @@ impl Engine for AwsLcRs {
         let public = public.as_ref().try_into().map_err(|_| OUT_OF_MEMORY)?;
         Ok(Box::new(EphemeralKey { private, public }))
     }
+}
+
+fn expand(suite: SuiteId, key: &[u8; KEY]) -> Result<LessSafeKey> {
+    let algorithm = match suite {
+        SuiteId::Aes256Gcm => &AES_256_GCM,
+        SuiteId::ChaCha20Poly1305 => &CHACHA20_POLY1305,
+    };
+    Ok(LessSafeKey::new(UnboundKey::new(algorithm, key).map_err(|_| OUT_OF_MEMORY)?))
 }
 
 /// "Less safe" as the nonce is the caller's: here a counter in a key of one stream (PROTOCOL section 4).

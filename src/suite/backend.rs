@@ -24,6 +24,14 @@ pub(super) trait Engine: Sync {
 
     fn aead(&self, suite: SuiteId, key: &[u8; KEY]) -> Result<Box<dyn Aead>>;
 
+    /// Runs `run` with a key that is expanded on the stack, and wiped afterwards.
+    fn with_aead(
+        &self,
+        suite: SuiteId,
+        key: &[u8; KEY],
+        run: &mut dyn FnMut(&dyn Aead) -> Result<()>,
+    ) -> Result<()>;
+
     fn signer(&self, seed: &[u8; 32]) -> Box<dyn Signer>;
 
     /// For a key that is canonical and not of small order; `None` if the library sees that it is no point.
@@ -50,6 +58,16 @@ impl Backend {
 
     pub(crate) fn aead(self, suite: SuiteId, key: &[u8; KEY]) -> Result<Box<dyn Aead>> {
         self.0.aead(suite, key)
+    }
+
+    /// For one use of a key.
+    pub(crate) fn with_aead(
+        self,
+        suite: SuiteId,
+        key: &[u8; KEY],
+        run: &mut dyn FnMut(&dyn Aead) -> Result<()>,
+    ) -> Result<()> {
+        self.0.with_aead(suite, key, run)
     }
 
     pub(crate) fn signer(self, seed: &[u8; 32]) -> Box<dyn Signer> {

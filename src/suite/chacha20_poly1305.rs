@@ -5,8 +5,8 @@ use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use super::{Aead, KEY, NONCE, TAG};
 use crate::error::{Error, Result};
 
-pub(super) fn expand(key: &[u8; KEY]) -> Box<dyn Aead> {
-    Box::new(ChaCha20Poly1305::new(key.into()))
+pub(super) fn expand(key: &[u8; KEY]) -> ChaCha20Poly1305 {
+    ChaCha20Poly1305::new(key.into())
 }
 
 impl Aead for ChaCha20Poly1305 {

@@ -22,9 +22,21 @@ impl Engine for RustCrypto {
 
     fn aead(&self, suite: SuiteId, key: &[u8; KEY]) -> Result<Box<dyn Aead>> {
         Ok(match suite {
-            SuiteId::Aes256Gcm => aes_gcm::expand(key),
-            SuiteId::ChaCha20Poly1305 => chacha20_poly1305::expand(key),
+            SuiteId::Aes256Gcm => Box::new(aes_gcm::expand(key)),
+            SuiteId::ChaCha20Poly1305 => Box::new(chacha20_poly1305::expand(key)),
         })
+    }
+
+    fn with_aead(
+        &self,
+        suite: SuiteId,
+        key: &[u8; KEY],
+        run: &mut dyn FnMut(&dyn Aead) -> Result<()>,
+    ) -> Result<()> {
+        match suite {
+            SuiteId::Aes256Gcm => run(&aes_gcm::expand(key)),
+            SuiteId::ChaCha20Poly1305 => run(&chacha20_poly1305::expand(key)),
+        }
     }
 
     fn signer(&self, seed: &[u8; 32]) -> Box<dyn Signer> {

@@ -231,7 +231,7 @@ fn outer_request(parts: &request::Parts, content: Content, copied: &[HeaderName]
 impl Inner {
     fn encode(&self) -> Result<Plaintext> {
         let content: usize = self.at_hand.iter().map(Bytes::len).sum();
-        let mut plaintext = Plaintext::with_capacity(content + 1024);
+        let mut plaintext = Plaintext::with_capacity(content + message::usual_head(&self.parts.headers));
         message::encode_request(&self.parts, &Scheme::HTTP, &self.at_hand, plaintext.buffer())?;
         Ok(plaintext)
     }

@@ -16,6 +16,11 @@ use crate::error::{Error, Result};
 /// What comes behind the content: an empty trailer section, and the AEAD's tag once the record is sealed.
 const BEHIND_CONTENT: usize = 1 + 16;
 
+/// About how many bytes a message has beside its content, for who makes room: what is longer moves once.
+pub(crate) fn usual_head(headers: &HeaderMap) -> usize {
+    192 + 64 * headers.len()
+}
+
 /// Appends a request with `content`, the chunks of its body that are at hand, to `out`.
 ///
 /// A URI without a scheme gets `default_scheme`, one without an authority that of the `host` field.

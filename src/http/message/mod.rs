@@ -28,7 +28,7 @@ mod tests;
 mod varint;
 
 pub(crate) use decode::{RequestHead, decode_request, decode_response};
-pub(crate) use encode::{encode_request, encode_response};
+pub(crate) use encode::{encode_request, encode_response, usual_head};
 pub(crate) use fields::strip_infrastructure;
 
 /// Framing indicators of known-length messages (RFC 9292 section 3.3).

@@ -204,7 +204,8 @@ where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    let mut plaintext = Plaintext::with_capacity(content.iter().map(Bytes::len).sum::<usize>() + 1024);
+    let length = content.iter().map(Bytes::len).sum::<usize>() + message::usual_head(&head.headers);
+    let mut plaintext = Plaintext::with_capacity(length);
     let mut last = if source.is_ended() { Final::Yes } else { Final::No };
     let encoded = message::encode_response(head.status, &head.headers, &content, plaintext.buffer());
     if encoded.is_err() || plaintext.len() > PORTABLE_RECORD {

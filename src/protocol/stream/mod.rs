@@ -101,7 +101,7 @@ impl Stream {
     pub(super) fn seal_again(&self, nonce: Nonce, text: &mut [u8]) -> Result<[u8; TAG]> {
         let first = self.first_epoch()?;
         // A sender may take the second epoch at once.
-        let epoch = if nonce.epoch() == 0 { first } else { first.next()? };
+        let mut epoch = if nonce.epoch() == 0 { first } else { first.next()? };
         epoch.seal(&nonce.0, text)
     }
 

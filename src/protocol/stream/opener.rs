@@ -74,7 +74,7 @@ impl Opener {
             return Err(Error::malformed("an opening where none belongs, or none where one belongs"));
         }
         self.check_counter(nonce)?;
-        let next = match nonce.epoch().checked_sub(self.number) {
+        let mut next = match nonce.epoch().checked_sub(self.number) {
             Some(0) => None,
             Some(1) => Some(self.epoch.next()?),
             _ => return Err(Error::Decryption),
@@ -82,7 +82,7 @@ impl Opener {
 
         // The signature is over the ciphertext, which is gone after the next step.
         let leaf = record.signed.is_some().then(|| self.stream.leaf(nonce, record.ciphertext()));
-        let epoch = next.as_ref().unwrap_or(&self.epoch);
+        let epoch = next.as_mut().unwrap_or(&mut self.epoch);
         let (text, tag) = record.text_and_tag().ok_or(Error::Decryption)?;
         if self.counter == 0 && self.stream.is_request() {
             epoch.open_or_leave(&nonce.0, text, tag)?;
@@ -93,7 +93,7 @@ impl Opener {
             Ok(length) => length,
             Err(error) => {
                 let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
-                epoch.seal(&nonce.0, text)?;
+                next.as_mut().unwrap_or(&mut self.epoch).seal(&nonce.0, text)?;
                 return Err(error);
             }
         };
