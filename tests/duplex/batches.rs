@@ -64,6 +64,63 @@ async fn connections_of_one_identity_are_signed_together() {
     assert_eq!(sides.server.telemetry().value(Metric::SignaturesVerified) - before, 1);
 }
 
+/// Questions in flight, answered one by one, between a task on each side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_two_threads_batches_form_on_either_side() {
+    for in_flight in [16, 64] {
+        let sides = Sides::new();
+        let (mut client, mut server) = sides.pair().await;
+        let serving = tokio::spawn(async move {
+            while let Some(message) = server.next().await {
+                server.send(message.unwrap()).await.unwrap();
+            }
+        });
+        let rounds = 20;
+        for round in 0..rounds {
+            for i in 0..in_flight {
+                client.feed(message(round * in_flight + i)).await.unwrap();
+            }
+            client.flush().await.unwrap();
+            for i in 0..in_flight {
+                assert_eq!(client.next().await.unwrap().unwrap(), message(round * in_flight + i));
+            }
+        }
+        client.close().await.unwrap();
+        assert!(client.next().await.is_none_or(|end| end.is_err()));
+        serving.await.unwrap();
+        let records = HANDSHAKE + (rounds * in_flight) as u64;
+        // FINAL, too.
+        assert_eq!(sides.client.telemetry().records_signed(), records + 1);
+        assert_eq!(sides.server.telemetry().records_signed(), records);
+        let signatures: u64 = batches(&sides.client).iter().sum();
+        assert!(signatures * 2 < records, "{signatures} signatures for {records} records");
+    }
+}
+
+/// A client that is in no worker of the runtime, as in `main`, sends each with a flush of its own.
+#[test]
+fn beside_the_workers_what_is_flushed_in_one_poll_goes_together() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let sides = Sides::new();
+    runtime.block_on(async {
+        let (mut client, mut server) = sides.pair().await;
+        std::future::poll_fn(|cx| {
+            for i in 0..10 {
+                assert!(client.poll_ready_unpin(cx).is_ready());
+                client.start_send_unpin(message(i)).unwrap();
+                assert!(client.poll_flush_unpin(cx).is_pending());
+            }
+            std::task::Poll::Ready(())
+        })
+        .await;
+        client.flush().await.unwrap();
+        for i in 0..10 {
+            assert_eq!(server.next().await.unwrap().unwrap(), message(i));
+        }
+    });
+    assert_eq!(batches(&sides.client), [HANDSHAKE, 0, 0, 0, 1, 0, 0, 0, 0]);
+}
+
 #[tokio::test]
 async fn what_waits_to_be_signed_is_bounded() {
     let sides = Sides::new();

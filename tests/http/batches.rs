@@ -183,3 +183,32 @@ async fn every_record_of_a_batch_has_a_place_of_its_own() {
     }
     assert_eq!((places, signatures.len()), (HashSet::from([0, 1, 2, 3, 4]), 1));
 }
+
+/// Each in a task of its own, on two threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_two_threads_batches_form_on_either_side() {
+    for in_flight in [16, 64] {
+        let sides = Sides::new();
+        let http = sides.seal(sides.serve(echo()));
+        warm(&http).await;
+        let calls = (0..in_flight).map(|call| {
+            let http = http.clone();
+            tokio::spawn(async move {
+                for round in 0..20 {
+                    let body = format!("call {call}, round {round}");
+                    let answer = ask(&http, post("http://a/", body.clone())).await.unwrap();
+                    assert_eq!(answer, (200, body.into()));
+                }
+            })
+        });
+        for call in join_all(calls).await {
+            call.unwrap();
+        }
+        for side in [&sides.client, &sides.server] {
+            let signatures: u64 = batches(side).iter().sum();
+            let records = side.telemetry().records_signed();
+            assert_eq!(records, 1 + 20 * in_flight);
+            assert!(signatures * 2 < records, "{signatures} signatures for {records} records");
+        }
+    }
+}
