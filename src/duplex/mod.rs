@@ -55,6 +55,8 @@
 
 mod acceptor;
 mod connect;
+#[cfg(test)]
+mod exhausted;
 mod frame;
 mod handshake;
 mod link;

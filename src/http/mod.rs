@@ -42,6 +42,8 @@
 
 mod body;
 mod client;
+#[cfg(test)]
+mod exhausted;
 mod frames;
 mod message;
 mod rejection;

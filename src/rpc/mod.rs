@@ -81,6 +81,8 @@
 //! ```
 
 mod connection;
+#[cfg(test)]
+mod exhausted;
 mod fault;
 mod frame;
 mod id;

@@ -9,6 +9,8 @@ mod aws_lc_rs;
 mod backend;
 mod chacha20_poly1305;
 pub(crate) mod ed25519;
+#[cfg(all(test, any(feature = "duplex", feature = "http", feature = "rpc")))]
+pub(crate) mod exhausted;
 pub(crate) mod hash;
 pub(crate) mod key_agreement;
 mod rust_crypto;
