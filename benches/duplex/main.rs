@@ -42,7 +42,10 @@ async fn main() {
     for ways in [&mut each, &mut together] {
         ways.retain(|way| is_chosen("--only", &way.name));
     }
-    println!("\nround trips per second, and their ratio to plain (median of {} rounds)\n", plan.rounds);
+    println!(
+        "\nround trips per second, their ratio to plain, and how many records had a signature together (median of {} rounds)\n",
+        plan.rounds
+    );
     print!("| message | in flight | flushed |");
     each.iter().for_each(|way| print!(" {} |", way.name));
     println!("\n|---|---|---|{}", "---|".repeat(each.len()));
@@ -62,6 +65,7 @@ async fn main() {
 
 async fn row(ways: &mut [Way], plan: &Plan, size: usize, in_flight: usize, flush: Flush) {
     let mut rates = vec![Vec::new(); ways.len()];
+    let before: Vec<_> = ways.iter().map(Way::signed).collect();
     for round in 0..=plan.rounds {
         for (way, rates) in ways.iter_mut().zip(&mut rates) {
             // The first round warms up.
@@ -73,7 +77,9 @@ async fn row(ways: &mut [Way], plan: &Plan, size: usize, in_flight: usize, flush
         }
     }
     let medians: Vec<f64> = rates.iter_mut().map(|rates| median(rates)).collect();
-    medians.iter().for_each(|rate| print!(" {rate:.0} ({:.2}) |", rate / medians[0]));
+    for ((rate, way), before) in medians.iter().zip(ways).zip(before) {
+        print!(" {rate:.0} ({:.2}){} |", rate / medians[0], way.signed().since(before));
+    }
     println!();
 }
 

@@ -34,7 +34,7 @@ use tower_seal::{
 
 use crate::{
     echo::{Flush, Measure, echo},
-    modes::Mode,
+    modes::{Mode, Signed},
 };
 
 /// Plain with the buffers that sealed connections have.
@@ -48,9 +48,8 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// How many records have been signed, and with how many signatures.
-    pub(crate) fn signed(&self) -> (u64, u64) {
-        self.configs.as_ref().map_or((0, 0), Mode::signed)
+    pub(crate) fn signed(&self) -> Signed {
+        Signed::by(self.configs.as_ref())
     }
 }
 

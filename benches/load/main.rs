@@ -1,5 +1,5 @@
 //! Requests per second over loopback: plain, TLS, and sealed in every mode, by HTTP/1.1 and by WebSocket, in one run,
-//! as ratios to plain.
+//! as ratios to plain; and, where records are signed, how many by each signature.
 //!
 //! `cargo bench --bench load --all-features` takes about a quarter of an hour; `-- --quick` under two minutes. Each
 //! way runs in turn, round after round, so that a noisy neighbour disturbs all alike; what is printed are medians over
@@ -41,7 +41,14 @@ const QUICK: Plan = Plan { rounds: 1, round: Duration::from_millis(200) };
 pub(crate) struct Table {
     over: &'static str,
     size: usize,
-    rows: Vec<(String, Vec<Rates>)>,
+    rows: Vec<Row>,
+}
+
+pub(crate) struct Row {
+    name: String,
+    rates: Vec<Rates>,
+    /// How many records had a signature together.
+    batches: Vec<String>,
 }
 
 #[tokio::main]
@@ -83,16 +90,16 @@ async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
         let before: Vec<_> = ways.iter().map(Way::signed).collect();
         // The first round warms up.
         for round in 0..=plan.rounds {
-            for (way, (_, rates)) in ways.iter().zip(&mut table.rows) {
+            for (way, row) in ways.iter().zip(&mut table.rows) {
                 let time = if round == 0 { plan.round / 4 } else { plan.round };
                 let rate = way.measure(size, in_flight, time).await;
                 if round > 0 {
-                    rates[column].push(rate);
+                    row.rates[column].push(rate);
                 }
             }
         }
-        for ((way, (_, rates)), before) in ways.iter().zip(&mut table.rows).zip(before) {
-            rates[column].signed(before, way.signed());
+        for ((way, row), before) in ways.iter().zip(&mut table.rows).zip(before) {
+            row.batches.push(way.signed().since(before));
         }
     }
     table
@@ -103,16 +110,16 @@ async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize)
     for (column, in_flight) in IN_FLIGHT.into_iter().enumerate() {
         let before: Vec<_> = ways.iter().map(websockets::Way::signed).collect();
         for round in 0..=plan.rounds {
-            for (way, (_, rates)) in ways.iter_mut().zip(&mut table.rows) {
+            for (way, row) in ways.iter_mut().zip(&mut table.rows) {
                 let time = if round == 0 { plan.round / 4 } else { plan.round };
                 let rate = way.client.measure(size, in_flight, Flush::Each, time).await;
                 if round > 0 {
-                    rates[column].push(rate);
+                    row.rates[column].push(rate);
                 }
             }
         }
-        for ((way, (_, rates)), before) in ways.iter().zip(&mut table.rows).zip(before) {
-            rates[column].signed(before, way.signed());
+        for ((way, row), before) in ways.iter().zip(&mut table.rows).zip(before) {
+            row.batches.push(way.signed().since(before));
         }
     }
     table
@@ -120,16 +127,16 @@ async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize)
 
 impl Table {
     fn new(over: &'static str, size: usize, names: impl Iterator<Item = String>) -> Self {
-        let rows = names.map(|name| (name, IN_FLIGHT.map(|_| Rates::default()).into())).collect();
+        let row = |name| Row { name, rates: IN_FLIGHT.map(|_| Rates::default()).into(), batches: Vec::new() };
+        let rows = names.map(row).collect();
         Table { over, size, rows }
     }
 
     fn print(&self) {
-        let (_, first) = &self.rows[0];
-        for (name, rates) in &self.rows {
+        for Row { name, rates, batches } in &self.rows {
             print!("| {}, {} | {name} |", self.over, self.size);
-            for (rates, plain) in rates.iter().zip(first) {
-                print!(" {} |", rates.beside(plain));
+            for ((rates, plain), batch) in rates.iter().zip(&self.rows[0].rates).zip(batches) {
+                print!(" {}{batch} |", rates.beside(plain));
             }
             println!();
         }

@@ -44,13 +44,6 @@ impl Mode {
         (self.config(&server, &client), self.config(&client, &server))
     }
 
-    /// How many records the two have signed, and with how many signatures.
-    pub(crate) fn signed((server, client): &(Config, Config)) -> (u64, u64) {
-        let all = [server, client].map(Config::telemetry);
-        let records = all.iter().map(|telemetry| telemetry.records_signed()).sum();
-        (records, all.iter().flat_map(|telemetry| telemetry.batches()).sum())
-    }
-
     fn config(self, own: &Arc<Identity>, other: &Identity) -> Config {
         let mut limits = Limits::default();
         if self.signing == Signing::Alone {
@@ -63,6 +56,35 @@ impl Mode {
             .encoding(self.encoding)
             .signatures(signatures)
             .limits(limits)
+    }
+}
+
+/// How many records two sides have signed, and with how many signatures.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Signed {
+    records: u64,
+    signatures: u64,
+}
+
+impl Signed {
+    /// So far.
+    pub(crate) fn by(configs: Option<&(Config, Config)>) -> Self {
+        let Some((server, client)) = configs else { return Signed::default() };
+        let all = [server, client].map(Config::telemetry);
+        Signed {
+            records: all.iter().map(|telemetry| telemetry.records_signed()).sum(),
+            signatures: all.iter().flat_map(|telemetry| telemetry.batches()).sum(),
+        }
+    }
+
+    /// Since `before`, where it was more than what confirms sessions: how many by each signature.
+    pub(crate) fn since(self, before: Signed) -> String {
+        match (self.records - before.records, self.signatures - before.signatures) {
+            (records, signatures) if records > 100 => {
+                format!(" {:.1} a signature", records as f64 / signatures as f64)
+            }
+            _ => String::new(),
+        }
     }
 }
 

@@ -23,7 +23,7 @@ fn lines() -> [(String, &'static str, RGBColor); 5] {
 
 pub(crate) fn draw(table: &Table, file: &str) {
     let lines = lines();
-    let find = |wanted: &str| table.rows.iter().find(|(name, _)| name == wanted).map(|(_, rates)| rates);
+    let find = |wanted: &str| table.rows.iter().find(|row| row.name == wanted).map(|row| &row.rates);
     let rows: Vec<_> = lines.iter().filter_map(|line| find(&line.0).map(|rates| (line, rates))).collect();
     let most = rows.iter().flat_map(|(_, rates)| rates.iter()).map(crate::Rates::median).fold(0.0, f64::max);
     let area = SVGBackend::new(file, (760, 420)).into_drawing_area();

@@ -31,7 +31,10 @@ use tower_seal::{
     http::{SealLayer, UnsealLayer},
 };
 
-use crate::{modes::Mode, tls};
+use crate::{
+    modes::{Mode, Signed},
+    tls,
+};
 
 type Call = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
@@ -43,9 +46,8 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// How many records have been signed, and with how many signatures.
-    pub(crate) fn signed(&self) -> (u64, u64) {
-        self.configs.as_ref().map_or((0, 0), Mode::signed)
+    pub(crate) fn signed(&self) -> Signed {
+        Signed::by(self.configs.as_ref())
     }
 
     /// Requests per second with so many in flight.
