@@ -101,6 +101,7 @@ impl Future for Signing {
     type Output = Result<Option<Proof>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let is_ready = self.is_ready();
         let Some(Waiting { config, leaf, ticket, turn }) = &mut self.0 else {
             return Poll::Ready(Ok(None));
         };
@@ -109,7 +110,7 @@ impl Future for Signing {
             return Poll::Ready(sign(leaf, 1).map(|signature| Some(Proof::alone(signature))));
         };
         let queue = config.identity().queue();
-        if let Some(leaves) = ticket.company(queue) {
+        if !is_ready && let Some(leaves) = ticket.company(queue) {
             if let Some(turn) = turn {
                 ready!(turn.poll(cx));
             }

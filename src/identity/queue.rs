@@ -133,9 +133,6 @@ impl Ticket {
 
     /// How many leaves its batch has so far; `None` once nobody can join it any more.
     pub(crate) fn company(&self, queue: &Queue) -> Option<usize> {
-        if self.is_signed() {
-            return None;
-        }
         let state = queue.state();
         Arc::ptr_eq(&state.batch, &self.batch).then_some(state.leaves.len())
     }

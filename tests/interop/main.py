@@ -128,7 +128,8 @@ def main(wanted):
     shutil.rmtree(stack.TARGET / "logs", ignore_errors=True)
     # Through nginx there is no layer: the driver is built without TLS.
     pairs = [(way, suite) for way, _ in ways() for suite in seen if not (way == "sealed nginx" and "layer" in suite)]
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, 4))
+    # Most of the time they wait for each other.
+    pool = ThreadPoolExecutor(2 * min(os.cpu_count() or 1, 4))
     try:
         for (way, suite), (steps, checks, took) in zip(pairs, pool.map(visit, *zip(*pairs))):
             seen[suite][way] = steps
