@@ -62,7 +62,7 @@ impl Flood {
     }
 
     async fn serves_between(&mut self, number: usize) {
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             self.serves().await;
         }
     }
@@ -253,7 +253,7 @@ async fn pings_cost_an_answer_at_most_and_no_other_connection_waits() {
             assert_eq!(pong.unwrap().unwrap(), Message::Pong("are you there".into()));
             pongs += 1;
         }
-        if number % 1000 == 0 {
+        if number.is_multiple_of(1000) {
             flood.serves().await;
         }
     }

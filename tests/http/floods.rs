@@ -54,7 +54,8 @@ impl Flood {
         sides.server = config(server, trust.unwrap_or_else(pinned), change);
         let wire = sides.serve(app);
         let (counted, hellos) = Traffic::through(wire.clone());
-        let flood = Flood { server: sides.server.clone(), honest: sides.seal(counted), wire, hellos, _sides: sides };
+        let flood =
+            Flood { server: sides.server.clone(), honest: sides.seal(counted), wire, hellos, _sides: sides };
         flood.serves().await;
         flood
     }
@@ -72,7 +73,7 @@ impl Flood {
 
     /// Among the hostile messages.
     async fn serves_between(&self, number: usize) {
-        if number % 50 == 0 {
+        if number.is_multiple_of(50) {
             self.serves().await;
         }
     }
@@ -348,7 +349,11 @@ async fn streams_that_rest_are_over_after_the_limit() {
 }
 
 /// A request body that always has another record at hand, each with this content; how many were taken.
-fn endless(hand: &Hand, content: &'static [u8], most: usize) -> (Body, tower_seal::protocol::Awaiting, Count) {
+fn endless(
+    hand: &Hand,
+    content: &'static [u8],
+    most: usize,
+) -> (Body, tower_seal::protocol::Awaiting, Count) {
     let request = hand.begin(&message("POST", "/endless", ""), Final::No);
     let (taken, mut sealer) = (Count::default(), request.rest.unwrap());
     let counted = taken.clone();
@@ -426,7 +431,7 @@ async fn the_longest_heads_are_taken_or_refused_and_others_served() {
             true => assert_eq!(hand.open(&answer, &request.response).0, 200),
             false => assert_eq!(answer.refusal(&request.response), (413, Code::TooLarge, true)),
         }
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             flood.serves().await;
         }
     }

@@ -220,9 +220,10 @@ impl Conversation {
             let (near, far) = (tokio::io::split(near), tokio::io::split(far));
             tokio::spawn(this.clone().carry_bytes(0, near.0, far.1));
             tokio::spawn(this.clone().carry_bytes(1, far.0, near.1));
-            connect = tokio::spawn(this.clone().party(0, async move {
-                pipe::connect(here, &client, Destination::default()).await
-            }));
+            connect = tokio::spawn(
+                this.clone()
+                    .party(0, async move { pipe::connect(here, &client, Destination::default()).await }),
+            );
             let party = this.clone().party(1, async move { pipe::accept(there, &acceptor).await });
             accept = tokio::spawn(unless(killed, party));
         }

@@ -84,10 +84,8 @@ pub(crate) async fn world(dice: Dice, trace: Trace) -> Wrongs {
         }
     };
     let middle = Middle::new(dice.clone(), trace.clone(), ledger.clone(), start);
-    let clients: Vec<(Http, Config)> = configs
-        .into_iter()
-        .map(|config| (seal(&config, middle.wire()), config))
-        .collect();
+    let clients: Vec<(Http, Config)> =
+        configs.into_iter().map(|config| (seal(&config, middle.wire()), config)).collect();
 
     let mut calls = Vec::new();
     for token in 0..dice.between(6, 14) as u32 {
@@ -222,7 +220,8 @@ async fn answer(request: Request<Body>, ledger: Arc<Ledger>) -> Response<Body> {
 
 fn check(call: &Call, got: &[u8], ledger: &Ledger) {
     if got != call.content() {
-        ledger.wrong(format!("the application took another content for the whole of {}: {got:?}", call.token));
+        ledger
+            .wrong(format!("the application took another content for the whole of {}: {got:?}", call.token));
     }
 }
 
@@ -264,7 +263,8 @@ async fn ask(http: Http, call: &Call) -> Told {
         }
         _ => full(call.content()),
     };
-    let mut request = Request::builder().method(call.method()).uri("http://example.com/x").header(TOKEN, call.token);
+    let mut request =
+        Request::builder().method(call.method()).uri("http://example.com/x").header(TOKEN, call.token);
     if call.kind == Kind::Repeatable {
         request = request.header(REPEATABLE, "yes");
     }
@@ -276,6 +276,8 @@ async fn ask(http: Http, call: &Call) -> Told {
     let token = token.filter(|_| response.status() == 200);
     match content(response.into_body()).await {
         Ok(content) => Told::Answer(token, content),
-        Err(failure) => Told::Broke(failure.0.downcast_ref::<Error>().expect("an error of the crate").clone()),
+        Err(failure) => {
+            Told::Broke(failure.0.downcast_ref::<Error>().expect("an error of the crate").clone())
+        }
     }
 }

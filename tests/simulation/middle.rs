@@ -10,11 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http::{Request, Response, header, request};
 use http_body::Body as _;
-use tokio::{
-    select,
-    sync::oneshot,
-    time::sleep,
-};
+use tokio::{select, sync::oneshot, time::sleep};
 use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_seal::http::NotSent;
 
@@ -214,7 +210,10 @@ impl Middle {
     }
 
     /// Hands a request to the server that runs now. It goes on even if nobody waits for the answer.
-    fn deliver(self: &Arc<Self>, request: Request<Body>) -> oneshot::Receiver<Result<Response<Body>, Failure>> {
+    fn deliver(
+        self: &Arc<Self>,
+        request: Request<Body>,
+    ) -> oneshot::Receiver<Result<Response<Body>, Failure>> {
         let server = self.server.lock().unwrap().clone();
         let (tell, told) = oneshot::channel();
         let middle = self.clone();

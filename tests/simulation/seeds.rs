@@ -56,8 +56,9 @@ fn report(seed: u64, lines: &[String], wrongs: &[String]) {
     println!("to replay it: {SEED}={seed}");
 }
 
-/// Lives through the worlds of as many seeds as are asked for, `usual` of them else.
-pub(crate) fn try_all<F>(usual: u64, world: impl Fn(Dice, Trace) -> F + Sync)
+/// Lives through the worlds of as many seeds as are asked for, `usual` of them else. In so many each of `words` has to
+/// come up in some world: chance that never gets there proves nothing.
+pub(crate) fn try_all<F>(usual: u64, words: &[&str], world: impl Fn(Dice, Trace) -> F + Sync)
 where
     F: Future<Output = Wrongs>,
 {
@@ -68,6 +69,7 @@ where
         return;
     }
     let (next, most) = (AtomicU64::new(0), number(SEEDS).unwrap_or(usual));
+    let seen: Vec<_> = words.iter().map(|word| (*word, AtomicU64::new(0))).collect();
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -79,6 +81,10 @@ where
                 report(seed, &lines, &wrongs);
                 panic!("seed {seed}: {wrongs:?}");
             }
+            for (word, count) in &seen {
+                let found = lines.iter().filter(|line| line.contains(word)).count();
+                count.fetch_add(found as u64, Ordering::Relaxed);
+            }
         }
     };
     thread::scope(|scope| {
@@ -86,6 +92,9 @@ where
             scope.spawn(work);
         }
     });
+    println!("{most} seeds: {seen:?}");
+    let missing = seen.iter().find(|(_, count)| count.load(Ordering::Relaxed) == 0);
+    assert!(most < usual || missing.is_none(), "this never happened: {missing:?}");
 }
 
 /// The same seed makes the same world: everything in it happens again, at the same time.

@@ -13,7 +13,10 @@ pub(crate) enum Spoil {
     Nothing,
     Slow(Duration),
     Flip(usize),
-    Cut { after: usize, cleanly: bool },
+    Cut {
+        after: usize,
+        cleanly: bool,
+    },
     Lose(usize),
     Repeat(usize),
     Swap(usize),
