@@ -14,6 +14,7 @@ mod batches;
 mod bodies;
 mod broken;
 mod carriage;
+mod endless;
 mod floods;
 mod framing;
 mod handshakes;

@@ -121,13 +121,13 @@ pub(crate) async fn world(dice: Dice, trace: Trace) -> Wrongs {
     // A handshake that was begun under faults may still be waited for.
     sleep(limits.handshake).await;
     for (client, (http, config)) in clients.iter().enumerate() {
-        for (kind, token) in [(Kind::Safe, 100), (Kind::Once, 200), (Kind::Once, 300)] {
+        for (kind, token) in [(Kind::Safe, 100), (Kind::Safe, 200), (Kind::Once, 300), (Kind::Once, 400)] {
             let mut call = Call::roll(&dice, token + client as u32, config.node_id());
             (call.kind, call.rest, call.patience) = (kind, None, None);
             (call.answer, call.pieces) = (Answer::Whole(Duration::ZERO), vec!["at last".into()]);
             let call = ledger.add(call);
-            let told = made(http.clone(), call, ledger.clone(), trace.clone()).await;
-            if !told {
+            // The reply of the last handshake may have been held back for so long that the first call is late.
+            if !made(http.clone(), call, ledger.clone(), trace.clone()).await && token > 100 {
                 ledger.wrong(format!("client {client} was not served when the faults had ceased"));
             }
         }

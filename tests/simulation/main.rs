@@ -2,6 +2,10 @@
 //! stays up: thousands of small worlds, each made of chance from one seed, in which clients, a server and whoever
 //! stands between live by a clock that runs ahead when nobody has anything to do.
 //!
+//! The clock of these worlds jumps forward only, since the one that the crate counts by, `Instant`, does so too:
+//! `clippy.toml` forbids the one that people set. Where a computation of times has an earlier moment than it expects
+//! it takes both for the same.
+//!
 //! A failing seed is printed with all that happened. `TOWER_SEAL_SEED=42 cargo test --test simulation exchanges` lives
 //! through that one again; `TOWER_SEAL_SEEDS=10000` tries so many.
 
