@@ -71,8 +71,11 @@ metrics! {
     LateAnswers, "tower_seal_late_answers_total";
     /// Ed25519 verifications for records. Of records that were signed together, the first one costs one.
     SignaturesVerified, "tower_seal_signatures_verified_total";
-    /// Public-key operations (signatures, verifications, key agreements) done for handshakes.
+    /// Public-key operations done for handshakes: signatures, verifications, key pairs made, key agreements, and what
+    /// ML-KEM-768 adds to them.
     HandshakeOperations, "tower_seal_handshake_operations_total";
+    /// Errors signed, which beside handshakes are all that a stranger can have signed.
+    ErrorsSigned, "tower_seal_errors_signed_total";
 }
 
 /// Name of the counter of rejections, which has the label `code`.

@@ -45,6 +45,8 @@ mod daemons;
 mod failing;
 #[path = "cli/first_use.rs"]
 mod first_use;
+#[path = "cli/kills.rs"]
+mod kills;
 #[path = "cli/local.rs"]
 mod local;
 #[path = "support/mcp_server.rs"]

@@ -168,6 +168,9 @@ enum OpenKind<B> {
     Plain(Pin<Box<B>>),
 }
 
+/// Records without content that are opened before others have a turn; each may cost a verification.
+const EMPTY_IN_A_ROW: usize = 32;
+
 /// A stream that is being opened.
 pub(super) struct Opening<B> {
     pub(super) frames: Frames<B>,
@@ -290,7 +293,7 @@ where
     /// The content of the next record that has any. After FINAL it waits for the end of the outer body, since
     /// anything that follows is an error.
     fn poll_content(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes>>> {
-        loop {
+        for _ in 0..EMPTY_IN_A_ROW {
             if self.opener.is_finished() {
                 return self.frames.poll_end(cx).map(|end| end.err().map(Err));
             }
@@ -304,6 +307,9 @@ where
                 content => return Poll::Ready(Some(content)),
             }
         }
+        // A body that has nothing but these at hand, and no end of them, must not keep the executor from all else.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether FINAL has come and nothing can follow.

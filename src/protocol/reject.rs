@@ -20,6 +20,7 @@ use crate::{
     error::{Code, Error, Result},
     identity::{NodeId, Signature},
     suite::{ed25519::Verifier, hash::sha256},
+    telemetry::Metric,
     trust::SessionId,
 };
 
@@ -114,6 +115,7 @@ pub(super) fn write(error: &Error, subject: Option<(&Subject, &Config)>) -> Byte
         && let node_id = config.node_id()
         && let Ok(signature) = subject.signed_bytes(code, node_id).and_then(|bytes| config.sign(&bytes))
     {
+        config.telemetry().count(Metric::ErrorsSigned);
         hex_field(&mut out, "session", subject.0.session.as_bytes());
         integer_field(&mut out, "stream", subject.0.stream);
         hex_field(&mut out, "node_id", node_id.as_bytes());

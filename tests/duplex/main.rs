@@ -10,6 +10,7 @@ mod cuts;
 mod endings;
 mod faults;
 mod first_records;
+mod floods;
 mod halves;
 mod handshakes;
 mod many;

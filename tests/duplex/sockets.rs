@@ -24,7 +24,7 @@ use tower_seal::{
 
 use crate::support::*;
 
-fn message(frame: Frame) -> Message {
+pub(crate) fn message(frame: Frame) -> Message {
     match frame {
         Frame::Text(text) => Message::Text(Utf8Bytes::try_from(text).unwrap()),
         Frame::Binary(bytes) => Message::Binary(bytes),
@@ -66,14 +66,14 @@ async fn pair(
 }
 
 /// The same, where every message of the client goes through the hands of the test.
-struct ByHand {
-    client: Sealed<End>,
-    near_client: End,
-    socket: WebSocketStream<DuplexStream>,
-    server: Sealed<WebSocket<DuplexStream>>,
+pub(crate) struct ByHand {
+    pub(crate) client: Sealed<End>,
+    pub(crate) near_client: End,
+    pub(crate) socket: WebSocketStream<DuplexStream>,
+    pub(crate) server: Sealed<WebSocket<DuplexStream>>,
 }
 
-async fn by_hand(sides: &Sides) -> ByHand {
+pub(crate) async fn by_hand(sides: &Sides) -> ByHand {
     let (here, there) = tokio::io::duplex(1 << 16);
     let mut socket = WebSocketStream::from_raw_socket(here, Role::Client, None).await;
     let (end, mut near_client) = frames();

@@ -14,6 +14,8 @@ mod batches;
 mod bodies;
 mod broken;
 mod carriage;
+mod endless;
+mod floods;
 mod framing;
 mod handshakes;
 mod leaks;

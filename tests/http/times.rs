@@ -98,6 +98,31 @@ async fn a_request_that_is_held_back_beyond_its_deadline_is_not_served() {
     }
 }
 
+/// The responder counts from its reply and the initiator from when that came: one that was held back makes every
+/// request of its session late there.
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_is_held_back_beyond_the_timeout_of_requests_costs_one_call() {
+    let mut sides = Sides::new();
+    sides.client = sides.client.limits(limits(|limits| limits.request = 5 * SECOND));
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    let hellos = Count::default();
+    let wire = middle(wire, move |request, next| {
+        let is_held = is_hello(&request) && hellos.add() == 0;
+        async move {
+            let response = next.oneshot(request).await;
+            if is_held {
+                tokio::time::advance(6 * SECOND).await;
+            }
+            response
+        }
+    });
+    let http = sides.seal(wire);
+    let error = ask(&http, post("http://example.com/", "early")).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { code: Code::Expired, signed: true }), "{error:?}");
+    assert_eq!(ask(&http, post("http://example.com/", "early")).await.unwrap().1, "early");
+    assert_eq!(traffic.values(), (2, 2));
+}
+
 // ---- what comes slowly ----
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Sessions that grow old.
 
 use tower::{Layer as _, ServiceBuilder, ServiceExt as _};
-use tower_seal::{rpc::SealLayer, telemetry::Metric};
+use tower_seal::{Error, error::Code, rpc::SealLayer, telemetry::Metric};
 
 use crate::support::*;
 
@@ -116,4 +116,28 @@ fn keys_are_wiped_though_the_runtime_of_the_first_session_is_gone() {
         tokio::time::sleep(200 * SECOND).await;
     });
     assert_eq!(sides.server.telemetry().value(Metric::SessionsLive), 0);
+}
+
+/// The responder counts from its reply and the initiator from when that came: one that was held back makes every
+/// request of its session late there.
+#[tokio::test(start_paused = true)]
+async fn a_reply_that_is_held_back_beyond_the_timeout_of_requests_costs_one_call() {
+    let sides = Sides::new().client_limits(|limits| limits.request = 5 * SECOND);
+    let (wire, traffic) = Traffic::through(sides.serve(echo()));
+    let hellos = Count::default();
+    let wire = middle(wire, move |frame, next| {
+        let is_held = is_hello(&frame) && hellos.add() == 0;
+        async move {
+            let answer = next.oneshot(frame).await;
+            if is_held {
+                tokio::time::advance(6 * SECOND).await;
+            }
+            answer
+        }
+    });
+    let rpc = sides.seal(wire);
+    let error = ask(&rpc, request(1, "m")).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { code: Code::Expired, signed: true }), "{error:?}");
+    ask(&rpc, request(1, "m")).await.unwrap();
+    assert_eq!(traffic.values(), (2, 2));
 }

@@ -89,7 +89,8 @@ where
             }
             let last = if whole { Final::Yes } else { Final::No };
             let limit = options.config.bounds().request;
-            let unsent = match session.draft_request(plaintext, last, limit, true, &mut rng(), now()) {
+            let began = now();
+            let unsent = match session.draft_request(plaintext, last, limit, true, &mut rng(), began) {
                 // It ended between the two lines above; nothing has been sent.
                 Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
                     renewed = true;
@@ -137,6 +138,14 @@ where
                 // Anybody may have said this, so nothing is sent again; but the next call makes a new session, lest
                 // one that the far side has lost, and has no time to sign for, be tried until it expires.
                 Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
+                    kept.forget(&session);
+                    return Err(error);
+                }
+                // Late there, and not here: the reply of the handshake was held back on its way, so the far side counts
+                // from long before, and would as long as the session lasts.
+                Err(error @ Error::Refused { code: Code::Expired, .. })
+                    if now().saturating_duration_since(began) < limit =>
+                {
                     kept.forget(&session);
                     return Err(error);
                 }

@@ -64,8 +64,11 @@ impl Initiator {
         destination: Destination<'_>,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<(Bytes, Self)> {
-        let ephemeral = config.chosen_backend().ephemeral(rng)?;
-        let kem = (config.hybrid_policy() != Hybrid::Off).then(|| KemSecret::generate(rng));
+        let ephemeral = ephemeral(config, rng)?;
+        let kem = (config.hybrid_policy() != Hybrid::Off).then(|| {
+            count(config);
+            KemSecret::generate(rng)
+        });
         let pre_shared = config.trust().offers(destination.origin);
         let mut extensions = Extensions::new();
         if let Some(target) = destination.target {
@@ -114,7 +117,10 @@ impl Initiator {
         let bytes = reply.bytes(&self.h1);
         let verifier = verify(&self.config, reply.node_id, &bytes, &reply.signature)?;
         let x25519 = agree(&self.config, self.ephemeral, reply.public_key)?;
-        let kem = self.kem.zip(kem_ciphertext).map(|(secret, ciphertext)| secret.decapsulate(&ciphertext));
+        let kem = self.kem.zip(kem_ciphertext).map(|(secret, ciphertext)| {
+            count(&self.config);
+            secret.decapsulate(&ciphertext)
+        });
 
         let th = reply.hash(&bytes);
         let keys = SessionKeys::derive(&th, &x25519, kem.as_ref().map_or(&[], |kem| &**kem), &psk)?;
@@ -215,10 +221,14 @@ pub(super) fn respond(
     is_new(&h1)?;
 
     let verifier = verify(config, hello.node_id, &bytes, &hello.signature).map_err(conceal)?;
-    let ephemeral = config.chosen_backend().ephemeral(rng)?;
+    let ephemeral = ephemeral(config, rng)?;
     let public_key = ephemeral.public_key();
     let x25519 = agree(config, ephemeral, hello.public_key)?;
-    let kem = kem_key.map(|key| key_agreement::encapsulate(&key, rng)).transpose()?;
+    let kem = kem_key.map(|key| {
+        count(config);
+        key_agreement::encapsulate(&key, rng)
+    });
+    let kem = kem.transpose()?;
     remember(h1)?;
 
     let mut extensions = Extensions::new();
@@ -290,20 +300,30 @@ pub(super) fn judge(config: &Config, candidate: &Candidate<'_>) -> Result<()> {
     }
 }
 
-fn sign(config: &Config, bytes: &[u8]) -> Result<Signature> {
+/// Counts a public-key operation.
+fn count(config: &Config) {
     config.telemetry().count(Metric::HandshakeOperations);
+}
+
+fn ephemeral(config: &Config, rng: &mut (impl CryptoRng + ?Sized)) -> Result<Box<dyn Ephemeral>> {
+    count(config);
+    config.chosen_backend().ephemeral(rng)
+}
+
+fn sign(config: &Config, bytes: &[u8]) -> Result<Signature> {
+    count(config);
     config.sign(bytes)
 }
 
 fn verify(config: &Config, node: NodeId, bytes: &[u8], signature: &Signature) -> Result<Verifier> {
-    config.telemetry().count(Metric::HandshakeOperations);
+    count(config);
     let verifier = Verifier::from_bytes(config.chosen_backend(), node.as_bytes())?;
     verifier.verify(bytes, &signature.0)?;
     Ok(verifier)
 }
 
 fn agree(config: &Config, ephemeral: Box<dyn Ephemeral>, peer: [u8; 32]) -> Result<Secret> {
-    config.telemetry().count(Metric::HandshakeOperations);
+    count(config);
     ephemeral.agree(peer)
 }
 

@@ -51,7 +51,8 @@ where
         note_session(&span, session.id(), session.peer());
         let timeout = options.config.bounds().request;
         let plaintext = Plaintext::from(&message[..]);
-        let unsent = session.draft_request(plaintext, Final::Yes, timeout, false, &mut rng(), now());
+        let began = now();
+        let unsent = session.draft_request(plaintext, Final::Yes, timeout, false, &mut rng(), began);
         let unsent = match unsent {
             // It ended between the two lines above; nothing has been sent.
             Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
@@ -75,6 +76,14 @@ where
             // Anybody may have said this, so nothing is sent again; but the next call makes a new session, lest
             // one that the far side has lost, and has no time to sign for, be tried until it expires.
             Err(error @ Error::Refused { code: Code::UnknownSession, signed: false }) => {
+                shared.kept.forget(&session);
+                return Err(error);
+            }
+            // Late there, and not here: the reply of the handshake was held back on its way, so the far side counts from
+            // long before, and would as long as the session lasts.
+            Err(error @ Error::Refused { code: Code::Expired, .. })
+                if now().saturating_duration_since(began) < timeout =>
+            {
                 shared.kept.forget(&session);
                 return Err(error);
             }
