@@ -3,8 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[allow(dead_code)]
+#[path = "../protocol/support/hand.rs"]
+mod hand;
+#[allow(dead_code)]
+#[path = "../protocol/support/wire.rs"]
+mod wire;
+
 mod inputs;
 mod linear;
+mod paths;
 mod readers;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

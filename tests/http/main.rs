@@ -14,6 +14,7 @@ mod batches;
 mod bodies;
 mod broken;
 mod carriage;
+mod flips;
 mod framing;
 mod handshakes;
 mod leaks;
