@@ -165,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..Default::default() })]
 
         /// Leaves out of so many kinds, so that some stand there more than once, and a path changed in every way.
         #[test]

@@ -42,7 +42,7 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let any_id = prop_oneof![4 => 1..8_u64, 1 => 4000..4200_u64, 1 => Just((1 << 53) - 1)];
+    let any_id = prop_oneof![4 => 1..8_u64, 2 => 4096..4104_u64, 1 => Just((1 << 53) - 1)];
     let request = (any::<Index>(), any_id, 1..200_u64);
     let event = prop_oneof![
         3 => (0..4_u8).prop_map(|node| Event::Handshake { node }),

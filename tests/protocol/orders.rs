@@ -1,6 +1,6 @@
 //! However the records of a stream are arranged on their way, each is taken in its place alone, and once.
 
-use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
+use proptest::{prelude::*, sample::Index, strategy::ValueTree as _, test_runner::TestRunner};
 use tower_seal::{
     config::{Encoding, Limits},
     error::Code,
@@ -116,4 +116,34 @@ fn in_the_request_and_the_response_of_an_exchange() {
         let (_, mut opener) = pair.receive(&request.response, &records[0]).unwrap();
         check(&pair, &mut opener, &records, &order, 1)
     });
+}
+
+/// Several connections, whose records are led astray: each is taken in its own alone, and in its place.
+#[test]
+fn of_many_streams_at_once() {
+    const STREAMS: usize = 4;
+    let mut pair = pair(Encoding::Binary);
+    let mut ends: Vec<_> = (0..STREAMS).map(|_| pair.duplex()).collect();
+    let record = |end: &mut Duplex| {
+        let seal = |(at, text)| end.client.0.seal(text, last(at), pair.now).unwrap();
+        TEXTS.into_iter().enumerate().map(seal).collect::<Vec<_>>()
+    };
+    let records: Vec<_> = ends.iter_mut().map(record).collect();
+    let deliveries = proptest::collection::vec((0..STREAMS, 0..STREAMS, 0..TEXTS.len()), 300);
+    let mut next = [0; STREAMS];
+    let mut rng = TestRunner::deterministic();
+    while next.iter().any(|next| *next < TEXTS.len()) {
+        for (from, to, number) in deliveries.new_tree(&mut rng).unwrap().current() {
+            let opened = open(&mut ends[to].server.1, &records[from][number], pair.now);
+            let expected = match verdict(number, next[to]) {
+                Ok(()) if from != to => Err(Code::DecryptionFailed),
+                verdict => verdict,
+            };
+            assert_eq!(opened.as_ref().map(drop).map_err(|error| error.code().unwrap()), expected);
+            if let Ok(opened) = opened {
+                assert_eq!(&opened.plaintext[..], TEXTS[number]);
+                next[to] += 1;
+            }
+        }
+    }
 }
