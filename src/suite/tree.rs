@@ -171,7 +171,7 @@ mod tests {
         #[test]
         fn a_path_leads_to_its_root_alone(
             (count, kinds) in prop_oneof![
-                4 => (1_u32..300, 1_u32..300),
+                8 => (1_u32..300, 1_u32..300),
                 1 => (1_u32..=1 << MOST_SIBLINGS, 1_u32..=1 << MOST_SIBLINGS),
             ],
             (place, wrong, level) in (any::<Index>(), any::<Index>(), any::<Index>()),

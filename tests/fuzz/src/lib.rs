@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
-use rand_core::{TryCryptoRng, TryRng, UnwrapErr};
+use rand_core::{TryCryptoRng, TryRng};
 use serde_json::Value;
 use tower_seal::{
     Config, Error, Identity, NodeId, SuiteId,
@@ -140,8 +140,6 @@ impl TryRng for Script {
 }
 
 impl TryCryptoRng for Script {}
-
-pub type Rng = UnwrapErr<Script>;
 
 /// One frame without a length before it, in the encoding that its first byte shows.
 pub fn parse(frame: &[u8]) -> Result<Record, Error> {
