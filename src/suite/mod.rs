@@ -15,6 +15,8 @@ pub(crate) mod hash;
 pub(crate) mod key_agreement;
 mod rust_crypto;
 pub(crate) mod tree;
+#[cfg(test)]
+mod wycheproof;
 
 use crate::error::Result;
 

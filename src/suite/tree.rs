@@ -81,6 +81,8 @@ fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
 
     fn leaf(number: u32) -> [u8; 32] {
@@ -159,6 +161,53 @@ mod tests {
         let tree = Tree::new(all).unwrap();
         for index in [1, 4] {
             assert_eq!(root(leaf(1), index, &path(&tree, index)), tree.root());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..Default::default() })]
+
+        /// Leaves out of so many kinds, so that some stand there more than once, and a path changed in every way.
+        #[test]
+        fn a_path_leads_to_its_root_alone(
+            (count, kinds) in prop_oneof![
+                8 => (1_u32..300, 1_u32..300),
+                1 => (1_u32..=1 << MOST_SIBLINGS, 1_u32..=1 << MOST_SIBLINGS),
+            ],
+            (place, wrong, level) in (any::<Index>(), any::<Index>(), any::<Index>()),
+            bit in 0_usize..256,
+        ) {
+            let all: Vec<_> = (0..count).map(|number| leaf(number % kinds)).collect();
+            let tree = Tree::new(all.clone()).unwrap();
+            prop_assert_eq!(tree.root(), padded(all.clone()));
+            let (index, padded_count) = (place.index(count as usize), count.next_power_of_two() as usize);
+            let siblings = path(&tree, index as u32);
+            prop_assert_eq!(siblings.len(), 32 * tree.depth());
+            prop_assert_eq!(root(all[index], index as u32, &siblings), tree.root());
+
+            // In another place it is the same root only where the two trees on the way are the same.
+            let wrong = wrong.index(padded_count);
+            let last = all.last().unwrap();
+            let at = |at: usize| all.get(at).unwrap_or(last);
+            let same = (0..tree.depth()).filter(|level| (wrong ^ index) >> level & 1 == 1).all(|level| {
+                let (from, beside) = (index >> level << level, (index >> level ^ 1) << level);
+                (0..1 << level).all(|i| at(from + i) == at(beside + i))
+            });
+            prop_assert_eq!(root(all[index], wrong as u32, &siblings) == tree.root(), same);
+
+            let other = Tree::new((0..count).map(|number| leaf(number + 1 + (1 << 17))).collect()).unwrap();
+            let swapped = root(all[index], index as u32, &path(&other, index as u32)) == tree.root();
+            prop_assert_eq!(swapped, count == 1);
+            prop_assert_ne!(root(leaf(1 << 18), index as u32, &siblings), tree.root());
+            let longer = [&siblings[..], &[0; 32]].concat();
+            prop_assert_ne!(root(all[index], index as u32, &longer), tree.root());
+            if tree.depth() > 0 {
+                let level = level.index(tree.depth());
+                let mut bent = siblings.clone();
+                bent[level * 32 + bit / 8] ^= 1 << (bit % 8);
+                prop_assert_ne!(root(all[index], index as u32, &bent), tree.root());
+                prop_assert_ne!(root(all[index], index as u32, &siblings[..level * 32]), tree.root());
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod bodies;
 mod broken;
 mod carriage;
 mod endless;
+mod flips;
 mod floods;
 mod framing;
 mod handshakes;

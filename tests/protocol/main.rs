@@ -6,14 +6,17 @@
 pub(crate) mod support;
 
 mod batches;
+mod bits;
 mod confirmation;
 mod curves;
 mod exchanges;
 mod flips;
 mod handshake_form;
 mod handshake_order;
+mod interleaved;
 mod negotiation;
 mod openings;
+mod orders;
 mod records;
 mod refusals;
 mod secrecy;

@@ -13,6 +13,7 @@ pub(super) struct Lines {
     changed: bool,
 }
 
+/// The line of a peer, or all the lines in a row that have none, so that blank ones cost no more than their bytes.
 struct Line {
     /// With the end of the line.
     text: String,
@@ -33,7 +34,10 @@ impl Lines {
                 let reason = format!("this origin is on line {first} already; delete one of the two lines");
                 return Err((number, reason));
             }
-            lines.push(Line { text: text.to_owned(), peer });
+            match lines.last_mut() {
+                Some(Line { text: above, peer: None }) if peer.is_none() => above.push_str(text),
+                _ => lines.push(Line { text: text.to_owned(), peer }),
+            }
         }
         Ok(Lines { lines, changed: false })
     }
