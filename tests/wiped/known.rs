@@ -1,6 +1,9 @@
 //! Secrets that the test knows: what it hands out as randomness, and what follows from that.
 
-use std::convert::Infallible;
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+};
 
 use ml_kem::{Decapsulate as _, ml_kem_768::DecapsulationKey};
 use rand_core::{TryCryptoRng, TryRng};
@@ -8,22 +11,32 @@ use sha2::block_api::compress256;
 
 use crate::hand::{Hello, Keys, Reply, expand, hmac, sha256};
 
-/// Randomness of which all that can be a secret is remembered.
-pub struct Known {
+/// Randomness of which all that can be a secret is remembered. Clones hand out of the same.
+#[derive(Clone)]
+pub struct Known(Arc<Mutex<Inner>>);
+
+struct Inner {
     count: u64,
     /// With room for all, since a copy of them in freed memory would be found.
-    pub handed: Vec<[u8; 32]>,
+    handed: Vec<[u8; 32]>,
 }
 
 impl Known {
     pub fn new(seed: u64) -> Self {
-        Known { count: seed << 32, handed: Vec::with_capacity(64) }
+        Known(Arc::new(Mutex::new(Inner { count: seed << 32, handed: Vec::with_capacity(64) })))
     }
 
-    pub fn seed(&mut self) -> [u8; 32] {
-        let mut seed = [0; 32];
-        let Ok(()) = self.try_fill_bytes(&mut seed);
-        seed
+    /// How many secrets it has handed out.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap().handed.len()
+    }
+
+    pub fn handed(&self, number: usize) -> [u8; 32] {
+        self.0.lock().unwrap().handed[number]
+    }
+
+    pub fn hand_out(&mut self) {
+        let Ok(()) = self.try_fill_bytes(&mut [0; 32]);
     }
 }
 
@@ -41,14 +54,15 @@ impl TryRng for Known {
     }
 
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        let mut inner = self.0.lock().unwrap();
         for chunk in out.chunks_mut(32) {
-            self.count += 1;
-            let block = sha256(&[b"known", &self.count.to_be_bytes()]);
+            inner.count += 1;
+            let block = sha256(&[b"known", &inner.count.to_be_bytes()]);
             chunk.copy_from_slice(&block[..chunk.len()]);
             // Session ids and salts are shorter, and go over the wire.
             if chunk.len() == 32 {
-                assert!(self.handed.len() < self.handed.capacity());
-                self.handed.push(block);
+                assert!(inner.handed.len() < inner.handed.capacity());
+                inner.handed.push(block);
             }
         }
         Ok(())
@@ -89,8 +103,8 @@ impl Secrets {
     }
 
     pub fn add_handed(&mut self, rng: &Known) {
-        for (number, block) in rng.handed.iter().enumerate() {
-            self.add(format!("randomness {number}"), block);
+        for number in 0..rng.count() {
+            self.add(format!("randomness {number}"), &rng.handed(number));
         }
     }
 

@@ -16,6 +16,7 @@ mod freed;
 mod hand;
 mod known;
 mod sessions;
+mod shells;
 
 use std::collections::BTreeSet;
 
