@@ -47,10 +47,15 @@ mod failing;
 mod first_use;
 #[path = "cli/local.rs"]
 mod local;
+#[path = "cli/logs.rs"]
+mod logs;
 #[path = "support/mcp_server.rs"]
 mod mcp_server;
 #[path = "cli/not_started.rs"]
 mod not_started;
+#[path = "support/recorder.rs"]
+#[allow(dead_code)]
+mod recorder;
 #[path = "cli/restarts.rs"]
 mod restarts;
 #[path = "cli/stdio.rs"]

@@ -1,4 +1,5 @@
-//! Secrets are wiped: none is left in memory that has been given back, whoever gave it back and in whatever order.
+//! Secrets are wiped: none is left in memory that has been given back, whoever gave it back and in whatever order. And
+//! none is logged.
 //!
 //! Each test lets the crate live through conversations whose secrets follow from randomness that the test handed
 //! out, ends them all, and looks for these secrets in every block of the heap that was freed meanwhile. What is
@@ -15,6 +16,9 @@ mod freed;
 #[allow(dead_code)]
 mod hand;
 mod known;
+#[path = "../support/recorder.rs"]
+#[allow(dead_code)]
+mod recorder;
 mod sessions;
 mod shells;
 

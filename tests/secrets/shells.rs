@@ -1,7 +1,9 @@
-//! The layers and connections, with a core of the test at the far end, so that the secrets are known.
+//! The layers and connections, with a core of the test at the far end, so that the secrets are known: none is left in
+//! freed memory, none is logged at whatever level, nor is a word of what was said, and no type of theirs shows one.
 
 use std::{
     convert::Infallible,
+    fmt::Debug,
     future::Future,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -27,14 +29,18 @@ use crate::{
     NOTHING,
     freed::during,
     known::{Known, Mine, Secrets},
+    recorder,
     sessions::{Open, opening},
 };
 
 const HANDSHAKE: &str = "application/vnd.tower-seal.handshake+json";
 const BINARY: &str = "application/vnd.tower-seal";
 const MINUTE: Duration = Duration::from_secs(60);
-/// Bytes of a body, each a record in the second epoch or later.
-const PIECES: [&str; 4] = ["one", "two", "three", "four"];
+/// Stands for everything that is said.
+const WORDS: &str = "attack at dawn, by the northern gate";
+/// Of a body, each a record in the second epoch or later.
+const PIECES: [&str; 4] =
+    [WORDS, "attack at noon, from the sea itself", "or at dusk, when they are at table", WORDS];
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -52,6 +58,13 @@ struct Said {
     /// Which of the randomness was the ephemeral secret.
     at: usize,
     streams: Vec<(u8, u64, Vec<u8>)>,
+    /// What the types of the layer show.
+    shown: String,
+}
+
+/// As it is shown, in both ways.
+fn show(value: &dyn Debug) -> String {
+    format!("{value:?}\n{value:#?}\n")
 }
 
 /// Runs `talk` on a runtime that is given back with everything else.
@@ -91,7 +104,7 @@ fn paced() -> Body {
 async fn read<B>(body: B) -> Bytes
 where
     B: HttpBody<Data = Bytes>,
-    B::Error: std::fmt::Debug,
+    B::Error: Debug,
 {
     body.collect().await.unwrap().to_bytes()
 }
@@ -124,13 +137,15 @@ async fn ask_http(rng: &mut Known, backend: Backend) -> Said {
         assert_eq!(read(request.into_body()).await, PIECES.concat());
         Ok::<_, Infallible>(Response::new(paced()))
     });
-    let service = sealed::UnsealLayer::new(server).layer(app);
+    let layer = sealed::UnsealLayer::new(server);
+    let shown = show(&layer);
+    let service = layer.layer(app);
     let at = rng.count();
     let (hello, initiator) = Initiator::start(&client, Destination::default(), rng).unwrap();
     let answer = service.clone().oneshot(outer(HANDSHAKE, hello.clone())).await.unwrap();
     let reply = read(answer.into_body()).await;
     let session = Arc::new(initiator.finish(&reply, Instant::now()).unwrap());
-    let mut said = Said { hello, reply, at, streams: Vec::new() };
+    let mut said = Said { hello, reply, at, shown, ..Said::default() };
     for stream in [1, 2] {
         let now = Instant::now();
         let request = session.request(REQUEST, Final::No, MINUTE, true, rng, now).unwrap();
@@ -180,39 +195,47 @@ async fn serve_http(rng: &mut Known, backend: Backend) -> Said {
             )
         }
     });
-    let client = sealed::SealLayer::new(client).layer(wire);
+    let layer = sealed::SealLayer::new(client);
+    let shown = show(&layer);
+    let client = layer.layer(wire);
     for _ in 0..2 {
-        let request = Request::post("http://example.com/").body(paced()).unwrap();
+        let request = Request::post("http://example.com/?attack%20at%20dawn=attack%20at%20noon")
+            .header(header::AUTHORIZATION, WORDS)
+            .header("attack-at-dawn-by-the-northern-gate", WORDS)
+            .body(paced())
+            .unwrap();
         let answer = client.clone().oneshot(request).await.unwrap();
         assert_eq!(read(answer.into_body()).await, PIECES.concat());
     }
     drop(client);
     let said = state.lock().unwrap().2.clone();
-    said
+    Said { shown, ..said }
 }
 
 fn answer_hello(responder: &Responder, rng: &mut Known, said: &mut Said, hello: Bytes) -> Vec<u8> {
     let at = rng.count();
     let (reply, session) = responder.accept(&hello, |_| true, || true, rng, Instant::now()).unwrap();
     responder.admit(session);
-    *said = Said { hello, reply: reply.clone(), at, streams: Vec::new() };
+    *said = Said { hello, reply: reply.clone(), at, ..Said::default() };
     reply.to_vec()
 }
 
 // ---- rpc ----
 
-const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#;
-const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":1}"#;
+const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"attack at dawn, by the northern gate"}"#;
+const RESULT: &str = r#"{"jsonrpc":"2.0","id":1,"result":"attack at dawn, by the northern gate"}"#;
 
 async fn ask_rpc(rng: &mut Known, backend: Backend) -> Said {
     let (server, client) = (config(rng, backend), config(rng, backend));
     let app = service_fn(|_: rpc::Message| async { Ok::<_, Infallible>(Some(Bytes::from(RESULT))) });
-    let service = rpc::UnsealLayer::new(server).layer(app);
+    let layer = rpc::UnsealLayer::new(server);
+    let shown = show(&layer);
+    let service = layer.layer(app);
     let at = rng.count();
     let (hello, initiator) = Initiator::start(&client, Destination::default(), rng).unwrap();
     let reply = service.clone().oneshot(hello.clone()).await.unwrap().unwrap();
     let session = Arc::new(initiator.finish(&reply, Instant::now()).unwrap());
-    let mut said = Said { hello, reply, at, streams: Vec::new() };
+    let mut said = Said { hello, reply, at, shown, ..Said::default() };
     let request = session.request(CALL.as_bytes(), Final::Yes, MINUTE, false, rng, Instant::now()).unwrap();
     let answer = service.oneshot(request.bytes.clone()).await.unwrap().unwrap();
     request.response.open(parse(&answer), Instant::now()).unwrap();
@@ -238,10 +261,12 @@ async fn serve_rpc(rng: &mut Known, backend: Backend) -> Said {
         };
         std::future::ready(Ok::<_, Infallible>(Some(Bytes::from(answer))))
     });
-    let answer = rpc::SealLayer::new(client).layer(wire).oneshot(Bytes::from(CALL)).await.unwrap();
+    let layer = rpc::SealLayer::new(client);
+    let shown = show(&layer);
+    let answer = layer.layer(wire).oneshot(Bytes::from(CALL)).await.unwrap();
     assert_eq!(answer.unwrap(), RESULT);
     let said = state.lock().unwrap().2.clone();
-    said
+    Said { shown, ..said }
 }
 
 // ---- duplex ----
@@ -264,7 +289,7 @@ async fn converse(mut pipe: DuplexStream, session: Session) {
     pipe.write_all(&sealer.seal(&b""[..], Final::No, Instant::now()).unwrap()).await.unwrap();
     opener.open(parse(&get(&mut pipe).await), Instant::now()).unwrap();
     for last in [Final::No, Final::No, Final::Yes] {
-        pipe.write_all(&sealer.seal(&b"ping"[..], last, Instant::now()).unwrap()).await.unwrap();
+        pipe.write_all(&sealer.seal(WORDS.as_bytes(), last, Instant::now()).unwrap()).await.unwrap();
     }
     while !opener.is_finished() {
         opener.open(parse(&get(&mut pipe).await), Instant::now()).unwrap();
@@ -272,12 +297,15 @@ async fn converse(mut pipe: DuplexStream, session: Session) {
 }
 
 /// Sends back what comes, until it ends, from a task of its own, whose memory is given back too.
-async fn echo(sealed: Result<tower_seal::duplex::Sealed<pipe::Pipe<DuplexStream>>, tower_seal::Error>) {
+async fn echo(
+    sealed: Result<tower_seal::duplex::Sealed<pipe::Pipe<DuplexStream>>, tower_seal::Error>,
+) -> String {
     let mut sealed = sealed.unwrap();
     while let Some(message) = sealed.next().await {
         sealed.send(message.unwrap()).await.unwrap();
     }
     sealed.close().await.unwrap();
+    show(&sealed)
 }
 
 const BOTH_STREAMS: [(u8, u64, Vec<u8>); 2] = [(0, 0, Vec::new()), (1, 0, Vec::new())];
@@ -291,8 +319,8 @@ async fn connect_duplex(rng: &mut Known, backend: Backend) -> Said {
     put(&mut near, &hello).await;
     let reply = get(&mut near).await;
     converse(near, initiator.finish(&reply, Instant::now()).unwrap()).await;
-    end.await.unwrap();
-    Said { hello, reply, at, streams: BOTH_STREAMS.into() }
+    let shown = end.await.unwrap();
+    Said { hello, reply, at, streams: BOTH_STREAMS.into(), shown }
 }
 
 async fn accept_duplex(rng: &mut Known, backend: Backend) -> Said {
@@ -306,16 +334,19 @@ async fn accept_duplex(rng: &mut Known, backend: Backend) -> Said {
     let (reply, session) = responder.accept(&hello, |_| true, || true, rng, Instant::now()).unwrap();
     put(&mut far, &reply).await;
     converse(far, session).await;
-    end.await.unwrap();
-    Said { hello, reply, at, streams: BOTH_STREAMS.into() }
+    let shown = end.await.unwrap();
+    Said { hello, reply, at, streams: BOTH_STREAMS.into(), shown }
 }
 
 // ---- all of them ----
 
 fn test(seed: u64, mine: fn([u8; 32]) -> Mine, talk: impl AsyncFn(&mut Known, Backend) -> Said) {
-    for &backend in Backend::ALL {
-        let mut rng = Known::new(seed);
+    for (number, &backend) in (0..).zip(Backend::ALL) {
+        // Others than before, since the recorder knows those.
+        let mut rng = Known::new(seed << 8 | number);
+        recorder::keep();
         let (said, freed) = during(|| block_on(talk(&mut rng, backend)));
+        let log = recorder::kept();
         let mut secrets = Secrets::default();
         let keys = secrets.add_session(&said.hello, &said.reply, &mine(rng.handed(said.at)), &[]);
         secrets.add_handed(&rng);
@@ -324,6 +355,14 @@ fn test(seed: u64, mine: fn([u8; 32]) -> Mine, talk: impl AsyncFn(&mut Known, Ba
         }
         assert!(!said.streams.is_empty());
         assert_eq!(freed.shows(&secrets.0), NOTHING, "{backend:?}");
+
+        secrets.0.iter().for_each(|(_, secret)| recorder::secret("a secret of the conversation", secret));
+        PIECES.iter().for_each(|words| recorder::secret("what was said", words.as_bytes()));
+        assert!(log.contains("tower_seal "), "{log}");
+        for text in [&log, &said.shown] {
+            assert_eq!(recorder::shown(text), None, "{text}");
+            assert!(!text.contains("attack"), "{text}");
+        }
     }
 }
 
