@@ -54,7 +54,6 @@ mod mcp_server;
 #[path = "cli/not_started.rs"]
 mod not_started;
 #[path = "support/recorder.rs"]
-#[allow(dead_code)]
 mod recorder;
 #[path = "cli/restarts.rs"]
 mod restarts;

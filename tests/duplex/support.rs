@@ -1,7 +1,6 @@
 //! Two sides, a transport of frames that the test holds in its hands, and a peer that is played by hand.
 
 #[path = "../support/recorder.rs"]
-#[allow(dead_code)]
 pub(crate) mod recorder;
 
 use std::{

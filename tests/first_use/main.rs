@@ -7,7 +7,6 @@ mod file;
 mod learning;
 mod many;
 #[path = "../support/recorder.rs"]
-#[allow(dead_code)]
 mod recorder;
 
 use std::{

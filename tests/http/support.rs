@@ -1,7 +1,6 @@
 //! Two sides, and the services between them, with bodies of one type so that they fit together in any order.
 
 #[path = "../support/recorder.rs"]
-#[allow(dead_code)]
 pub(crate) mod recorder;
 
 use std::{

@@ -1,7 +1,6 @@
 //! An MCP server and a client of rmcp, and the ways between them.
 
 #[path = "../support/recorder.rs"]
-#[allow(dead_code)]
 mod recorder;
 
 use std::{

@@ -1,7 +1,6 @@
 //! Two sides, and services of frames and messages between them.
 
 #[path = "../support/recorder.rs"]
-#[allow(dead_code)]
 pub(crate) mod recorder;
 
 use std::{

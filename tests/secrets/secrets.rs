@@ -17,7 +17,6 @@ mod freed;
 mod hand;
 mod known;
 #[path = "../support/recorder.rs"]
-#[allow(dead_code)]
 mod recorder;
 mod sessions;
 mod shells;

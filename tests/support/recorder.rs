@@ -4,6 +4,9 @@
 //! Tests that make a secret [register](secret) it. Whoever finds one aborts the process, since a panic could be
 //! swallowed by the task that it happens in.
 
+// No binary uses all of it.
+#![allow(dead_code, clippy::expect_used)]
+
 use std::{
     cell::RefCell,
     collections::HashMap,

@@ -4,7 +4,6 @@ pub(crate) mod crooked;
 pub(crate) mod hand;
 pub(crate) mod policy;
 #[path = "../../support/recorder.rs"]
-#[allow(dead_code)]
 pub(crate) mod recorder;
 pub(crate) mod wire;
 
