@@ -54,7 +54,7 @@ impl Config {
         let (identity, backend) = (identity.into(), Backend::default());
         Config {
             inner: Arc::new(Inner {
-                signer: backend.signer(identity.seed()).into(),
+                signer: backend.signer(identity.seed()),
                 identity,
                 trust: Arc::new(trust),
                 backend,
@@ -114,7 +114,7 @@ impl Config {
     #[must_use]
     pub fn backend(self, backend: Backend) -> Self {
         self.with(|inner| {
-            inner.signer = backend.signer(inner.identity.seed()).into();
+            inner.signer = backend.signer(inner.identity.seed());
             inner.backend = backend;
         })
     }

@@ -49,10 +49,14 @@ mod first_use;
 mod kills;
 #[path = "cli/local.rs"]
 mod local;
+#[path = "cli/logs.rs"]
+mod logs;
 #[path = "support/mcp_server.rs"]
 mod mcp_server;
 #[path = "cli/not_started.rs"]
 mod not_started;
+#[path = "support/recorder.rs"]
+mod recorder;
 #[path = "cli/restarts.rs"]
 mod restarts;
 #[path = "cli/stdio.rs"]

@@ -32,7 +32,8 @@ pub(crate) use roots::{Root, Roots};
 
 /// A secret signing key and so a node. Not `Clone`; wiped on drop; `Debug` shows the node id only.
 pub struct Identity {
-    seed: Zeroizing<[u8; 32]>,
+    /// In a box, so that it is never moved, which would leave a copy behind.
+    seed: Box<Zeroizing<[u8; 32]>>,
     node_id: NodeId,
     queue: Queue,
 }
@@ -59,7 +60,7 @@ impl Identity {
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let node_id = NodeId::from_bytes(ed25519::public_key(seed));
-        Identity { seed: Zeroizing::new(*seed), node_id, queue: Queue::default() }
+        Identity { seed: Box::new(Zeroizing::new(*seed)), node_id, queue: Queue::default() }
     }
 
     /// The public half.

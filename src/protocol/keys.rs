@@ -44,6 +44,9 @@ pub(crate) enum Direction {
 }
 
 /// The secrets of a session, wiped on drop.
+///
+/// Always in a box, as an [`Epoch`] is: a value that is moved stays behind where it was, for instance in a future that
+/// is freed later. Of a box only the pointer is moved.
 pub(super) struct SessionKeys {
     /// `dir_0` and `dir_1`, ready to expand: that is done for every stream.
     directions: [Expander; 2],
@@ -52,13 +55,15 @@ pub(super) struct SessionKeys {
 
 impl SessionKeys {
     /// From the final transcript hash and what the two sides agreed on.
-    pub(super) fn derive(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Result<Self> {
+    pub(super) fn derive(th: &[u8; 32], x25519: &Secret, kem: &[u8], psk: &[u8]) -> Result<Box<Self>> {
         let (_, prk) = prk(th, x25519, kem, psk);
         let direction = |label| Ok(Expander::new(&*expand(&prk, &[label])?));
-        Ok(SessionKeys {
+        let mut keys = Box::new(SessionKeys {
             directions: [direction(INITIATOR)?, direction(RESPONDER)?],
-            exporter: expand(&prk, &[EXPORTER])?,
-        })
+            exporter: Zeroizing::default(),
+        });
+        prk.expand(&[EXPORTER], &mut *keys.exporter)?;
+        Ok(keys)
     }
 
     /// The first epoch of a stream. `opening` is empty for stream 0.
@@ -69,11 +74,13 @@ impl SessionKeys {
         direction: Direction,
         id: u64,
         opening: &[u8],
-    ) -> Result<Epoch> {
+    ) -> Result<Box<Epoch>> {
         let base = expand(&self.directions[direction as usize], &[STREAM, &id.to_be_bytes()])?;
-        let (secret, expander) =
-            if id == 0 { with_expander(base) } else { suite::hash::extract(opening, &*base) };
-        Epoch::new(backend, suite, secret, &expander)
+        if id == 0 {
+            return Epoch::new(backend, suite, &base, &Expander::new(&base));
+        }
+        let (secret, expander) = suite::hash::extract(opening, &*base);
+        Epoch::new(backend, suite, &secret, &expander)
     }
 }
 
@@ -99,18 +106,27 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
-    /// From `K_n`, and the expander that is keyed with it.
-    fn new(backend: Backend, suite: SuiteId, secret: Secret, expander: &Expander) -> Result<Self> {
-        let key = expand(expander, &[KEY])?;
-        let mut iv = [0; NONCE];
-        expander.expand(&[IV], &mut iv)?;
-        Ok(Epoch { backend, suite, secret, key, iv, is_used: false, expanded: None })
+    /// From `K_n`, and the expander that is keyed with it. What is secret is written into the box, not moved there.
+    fn new(backend: Backend, suite: SuiteId, secret: &Secret, expander: &Expander) -> Result<Box<Self>> {
+        let mut epoch = Box::new(Epoch {
+            backend,
+            suite,
+            secret: Zeroizing::default(),
+            key: Zeroizing::default(),
+            iv: [0; NONCE],
+            is_used: false,
+            expanded: None,
+        });
+        epoch.secret.copy_from_slice(&**secret);
+        expander.expand(&[KEY], &mut *epoch.key)?;
+        expander.expand(&[IV], &mut epoch.iv)?;
+        Ok(epoch)
     }
 
     /// `K_(n+1)`, from which `K_n` cannot be computed.
-    pub(super) fn next(&self) -> Result<Self> {
-        let (secret, expander) = with_expander(expand(&Expander::new(&self.secret), &[REKEY])?);
-        Epoch::new(self.backend, self.suite, secret, &expander)
+    pub(super) fn next(&self) -> Result<Box<Self>> {
+        let secret = expand(&Expander::new(&self.secret), &[REKEY])?;
+        Epoch::new(self.backend, self.suite, &secret, &Expander::new(&secret))
     }
 
     pub(super) fn seal(&mut self, nonce: &[u8; NONCE], text: &mut [u8]) -> Result<[u8; TAG]> {
@@ -152,11 +168,6 @@ impl Epoch {
     fn mask(&self, nonce: &[u8; NONCE]) -> [u8; NONCE] {
         std::array::from_fn(|i| self.iv[i] ^ nonce[i])
     }
-}
-
-fn with_expander(secret: Secret) -> (Secret, Expander) {
-    let expander = Expander::new(&secret);
-    (secret, expander)
 }
 
 fn expand(secret: &Expander, info: &[&[u8]]) -> Result<Secret> {

@@ -46,7 +46,7 @@ pub(super) struct Agreement {
     pub(super) suite: SuiteId,
     pub(super) signatures: Signatures,
     pub(super) th: [u8; 32],
-    pub(super) keys: SessionKeys,
+    pub(super) keys: Box<SessionKeys>,
     pub(super) began: Instant,
     pub(super) lifetime_secs: u64,
     /// That of the trust policy before it judged.

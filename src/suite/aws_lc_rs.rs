@@ -3,6 +3,8 @@
 //! Its C code wipes whatever it frees (`OPENSSL_free`), and so every key here. It fails where it gets no
 //! memory; Rust's own allocations end the process there, and these are an error.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey},
     agreement::{self, PrivateKey, UnparsedPublicKey, X25519},
@@ -46,8 +48,8 @@ impl Engine for AwsLcRs {
         run(&expand(suite, key)?)
     }
 
-    fn signer(&self, seed: &[u8; 32]) -> Box<dyn Signer> {
-        Box::new(KeyPair(Ed25519KeyPair::from_seed_unchecked(seed).ok()))
+    fn signer(&self, seed: &[u8; 32]) -> Arc<dyn Signer> {
+        Arc::new(KeyPair(Ed25519KeyPair::from_seed_unchecked(seed).ok()))
     }
 
     fn equation(&self, public_key: &[u8; 32]) -> Option<Box<dyn Equation>> {

@@ -1,6 +1,6 @@
 //! Which library computes what the suites need.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use rand_core::CryptoRng;
 
@@ -32,7 +32,8 @@ pub(super) trait Engine: Sync {
         run: &mut dyn FnMut(&dyn Aead) -> Result<()>,
     ) -> Result<()>;
 
-    fn signer(&self, seed: &[u8; 32]) -> Box<dyn Signer>;
+    /// Not in a box: a box that becomes an `Arc` leaves a copy of the key behind.
+    fn signer(&self, seed: &[u8; 32]) -> Arc<dyn Signer>;
 
     /// For a key that is canonical and not of small order; `None` if the library sees that it is no point.
     fn equation(&self, public_key: &[u8; 32]) -> Option<Box<dyn Equation>>;
@@ -70,7 +71,7 @@ impl Backend {
         self.0.with_aead(suite, key, run)
     }
 
-    pub(crate) fn signer(self, seed: &[u8; 32]) -> Box<dyn Signer> {
+    pub(crate) fn signer(self, seed: &[u8; 32]) -> Arc<dyn Signer> {
         self.0.signer(seed)
     }
 

@@ -26,14 +26,15 @@ pub(crate) const KEM_KEY: usize = 1184;
 /// Bytes of an ML-KEM-768 ciphertext.
 pub(crate) const KEM_CIPHERTEXT: usize = 1088;
 
-/// An ML-KEM-768 decapsulation key: made for one hello, wiped on drop.
-pub(crate) struct KemSecret(DecapsulationKey);
+/// An ML-KEM-768 decapsulation key: made for one hello, wiped on drop. In a box, so that it is never moved, which would
+/// leave a copy behind.
+pub(crate) struct KemSecret(Box<DecapsulationKey>);
 
 impl KemSecret {
     pub(crate) fn generate(rng: &mut (impl CryptoRng + ?Sized)) -> Self {
         let mut seed = Zeroizing::new([0; 64]);
         rng.fill_bytes(&mut *seed);
-        KemSecret(DecapsulationKey::from_seed((*seed).into()))
+        KemSecret(Box::new(DecapsulationKey::from_seed((*seed).into())))
     }
 
     pub(crate) fn public_key(&self) -> [u8; KEM_KEY] {

@@ -1,8 +1,10 @@
 //! The default backend: what RustCrypto's and dalek's crates compute. They wipe their keys on drop.
 
+use std::sync::Arc;
+
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use rand_core::CryptoRng;
-use x25519_dalek::{EphemeralSecret, PublicKey};
+use x25519_dalek::{PublicKey, ReusableSecret};
 use zeroize::Zeroizing;
 
 use super::{
@@ -39,8 +41,8 @@ impl Engine for RustCrypto {
         }
     }
 
-    fn signer(&self, seed: &[u8; 32]) -> Box<dyn Signer> {
-        Box::new(SigningKey::from_bytes(seed))
+    fn signer(&self, seed: &[u8; 32]) -> Arc<dyn Signer> {
+        Arc::new(SigningKey::from_bytes(seed))
     }
 
     fn equation(&self, public_key: &[u8; 32]) -> Option<Box<dyn Equation>> {
@@ -48,7 +50,7 @@ impl Engine for RustCrypto {
     }
 
     fn ephemeral(&self, mut rng: &mut dyn CryptoRng) -> Result<Box<dyn Ephemeral>> {
-        Ok(Box::new(EphemeralSecret::random_from_rng(&mut rng)))
+        Ok(Box::new(ReusableSecret::random_from_rng(&mut rng)))
     }
 }
 
@@ -69,7 +71,9 @@ impl Equation for VerifyingKey {
     }
 }
 
-impl Ephemeral for EphemeralSecret {
+/// Not the crate's `EphemeralSecret`, which agrees by value: it would have to be moved out of its box, and what was
+/// moved is still there when the box is freed.
+impl Ephemeral for ReusableSecret {
     fn public_key(&self) -> [u8; 32] {
         PublicKey::from(self).to_bytes()
     }

@@ -1,5 +1,8 @@
 //! Two sides, a transport of frames that the test holds in its hands, and a peer that is played by hand.
 
+#[path = "../support/recorder.rs"]
+pub(crate) mod recorder;
+
 use std::{
     io,
     pin::Pin,
@@ -13,7 +16,7 @@ use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use rand_core::UnwrapErr;
 use tokio::sync::mpsc;
 use tower_seal::{
-    Config, Error, Identity,
+    Config, Error,
     config::{Encoding, Hybrid, Limits},
     duplex::{self, Acceptor, Frame, Sealed},
     error::Code,
@@ -42,7 +45,7 @@ pub(crate) struct Sides {
 
 impl Sides {
     pub(crate) fn new() -> Self {
-        let (server, client) = (Identity::generate(), Identity::generate());
+        let (server, client) = (recorder::new_identity(), recorder::new_identity());
         let clients = Arc::new(Pinned::new([client.node_id()]));
         let servers = Arc::new(Pinned::new([server.node_id()]));
         Sides {
@@ -273,7 +276,10 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn code<T>(result: Result<T, Error>) -> Code {
     match result {
         Ok(_) => panic!("went well"),
-        Err(error) => error.code().unwrap_or_else(|| panic!("an error without a code: {error:?}")),
+        Err(error) => {
+            recorder::look_at_error(&error);
+            error.code().unwrap_or_else(|| panic!("an error without a code: {error:?}"))
+        }
     }
 }
 

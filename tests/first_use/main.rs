@@ -6,6 +6,8 @@ mod changed;
 mod file;
 mod learning;
 mod many;
+#[path = "../support/recorder.rs"]
+mod recorder;
 
 use std::{
     fs,
@@ -18,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use rand_core::UnwrapErr;
 use tempfile::TempDir;
 use tower_seal::{
-    Config, Error, Identity, NodeId,
+    Config, Error, NodeId,
     config::{Encoding, Hybrid},
     error::Code,
     protocol::{Destination, Final, Initiator, Record, Responder, Session},
@@ -52,7 +54,7 @@ impl World {
     fn at(folder: TempDir) -> Self {
         let peers = KnownPeers::open(folder.path().join("known-peers")).unwrap();
         let trust = Arc::new(FirstUse::new(peers).unwrap());
-        let client = Config::new(Identity::generate(), trust.clone()).hybrid(Hybrid::Off);
+        let client = Config::new(recorder::new_identity(), trust.clone()).hybrid(Hybrid::Off);
         World { folder, trust, client }
     }
 
@@ -98,7 +100,7 @@ impl World {
 }
 
 fn server() -> Responder {
-    Responder::new(Config::new(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off))
+    Responder::new(Config::new(recorder::new_identity(), AnyIdentity).hybrid(Hybrid::Off))
 }
 
 fn id(server: &Responder) -> NodeId {
@@ -126,7 +128,9 @@ fn parse(bytes: &[u8]) -> Result<Record, Error> {
 
 #[track_caller]
 fn code<T>(result: Result<T, Error>) -> Code {
-    result.err().expect("was accepted").code().unwrap()
+    let error = result.err().expect("was accepted");
+    recorder::look_at_error(&error);
+    error.code().unwrap()
 }
 
 /// A node id that nobody has the key of.

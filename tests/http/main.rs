@@ -1,4 +1,4 @@
-//! Every promise of the `http` room: PROTOCOL.md sections 7 and 9 and the HTTP part of the issue, through the
+//! Every promise of the `http` room: PROTOCOL.md sections 7 and 9, through the
 //! public API, over sockets where the transport matters.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -1,5 +1,8 @@
 //! Two sides, and the services between them, with bodies of one type so that they fit together in any order.
 
+#[path = "../support/recorder.rs"]
+pub(crate) mod recorder;
+
 use std::{
     error::Error as StdError,
     fmt::{self, Debug},
@@ -20,7 +23,7 @@ use http_body_util::combinators::BoxBody;
 use tokio::sync::watch;
 use tower::{ServiceBuilder, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_seal::{
-    Config, Error, Identity,
+    Config, Error,
     config::Encoding,
     http::{SealLayer, UnsealLayer},
     trust::Pinned,
@@ -80,7 +83,7 @@ pub(crate) struct Sides {
 
 impl Sides {
     pub(crate) fn new() -> Self {
-        let (server, client) = (Identity::generate(), Identity::generate());
+        let (server, client) = (recorder::new_identity(), recorder::new_identity());
         let clients = Arc::new(Pinned::new([client.node_id()]));
         let servers = Arc::new(Pinned::new([server.node_id()]));
         Sides {
@@ -275,9 +278,12 @@ pub(crate) fn post(uri: &str, content: impl Into<Bytes>) -> Request<Body> {
 
 /// Status and content.
 pub(crate) async fn ask(http: &Http, request: Request<Body>) -> Result<(u16, Bytes), Error> {
-    let response = http.clone().oneshot(request).await?;
-    let status = response.status().as_u16();
-    Ok((status, content(response.into_body()).await.map_err(|error| reason::<()>(Err(error)))?))
+    let answer = async {
+        let response = http.clone().oneshot(request).await?;
+        let status = response.status().as_u16();
+        Ok((status, content(response.into_body()).await.map_err(|error| reason::<()>(Err(error)))?))
+    };
+    answer.await.inspect_err(|error| recorder::look_at_error(error))
 }
 
 /// Lets `future` come as far as it can by itself, which is not to its end.

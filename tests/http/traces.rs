@@ -1,46 +1,44 @@
 //! What is left in logs and counters: who and how much, and nothing of what was said.
 
-use std::cell::RefCell;
-
 use http::{Request, Response};
 use tower_seal::{
     error::Code,
     telemetry::{Metric, SEAL_SPAN, UNSEAL_SPAN},
 };
-use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::support::*;
 
-thread_local! {
-    /// What this test's thread logs, whatever its level; each span with its fields when it ends.
-    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-struct Log;
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOG.with_borrow_mut(|log| log.write(bytes))
+#[test]
+fn a_secret_would_be_seen_in_every_form() {
+    let secret: Vec<u8> = (200..232).collect();
+    assert_eq!(recorder::shown(&const_hex::encode(&secret)), None);
+    recorder::secret("this one", &secret);
+    let list = format!("{secret:?}");
+    let texts = [
+        const_hex::encode(&secret),
+        const_hex::encode_upper(&secret),
+        list,
+        format!("{:#?}", &secret[8..24]),
+    ];
+    for text in texts {
+        assert_eq!(recorder::shown(&format!("key={text}")), Some("this one"), "{text}");
     }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    // As `openssl base64` writes them, wherever they stand.
+    for text in
+        ["yMnKy8zNzs/Q0dLT1NXW19jZ2tvc3d7f4OHi4+Tl5uc=", "AMjJysvMzc7P0NHS09TV1tfY2drb3N3e3+Dh4uPk5ebn"]
+    {
+        assert_eq!(recorder::shown(text), Some("this one"), "{text}");
+        let url = text.replace('+', "-").replace('/', "_");
+        assert_eq!(recorder::shown(&url), Some("this one"), "{url}");
     }
-}
-
-/// For all threads: were there one for this thread only, what others find disabled would be so here too.
-fn keep_log() {
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(|| Log)
-        .with_max_level(tracing::Level::TRACE)
-        .with_span_events(FmtSpan::CLOSE)
-        .init();
+    recorder::secret("that one", b"the words of a plaintext");
+    assert_eq!(recorder::shown("body=the words of a plaintext"), Some("that one"));
+    assert_eq!(recorder::shown("body=the words of another"), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn spans_say_who_spoke_and_nothing_says_what() {
-    keep_log();
+    recorder::keep();
     let sides = Sides::new();
     let app = app(|request| async move {
         let _ = content(request.into_body()).await;
@@ -53,7 +51,7 @@ async fn spans_say_who_spoke_and_nothing_says_what() {
     // One that is refused, too.
     let request = Request::get("http://example.com/").header("secret", "x".repeat(70_000)).body(empty());
     assert_eq!(ask(&http, request.unwrap()).await.unwrap_err().code(), Some(Code::TooLarge));
-    let log = String::from_utf8(LOG.take()).unwrap();
+    let log = recorder::kept();
     let says = |span: &str, who: tower_seal::NodeId| {
         let field = format!("peer={who}");
         log.lines().any(|line| line.contains(&format!("{span}{{")) && line.contains(&field))

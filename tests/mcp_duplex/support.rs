@@ -1,5 +1,8 @@
 //! An MCP server and a client of rmcp, and the ways between them.
 
+#[path = "../support/recorder.rs"]
+mod recorder;
+
 use std::{
     sync::{Arc, mpsc as std_mpsc},
     time::Duration,
@@ -22,7 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tower_seal::{
-    Config, Identity, Verified,
+    Config, Verified,
     config::Hybrid,
     duplex::{
         Acceptor, Sealed, Transport, pipe,
@@ -46,7 +49,7 @@ pub(crate) struct Sides {
 
 impl Sides {
     pub(crate) fn new() -> Self {
-        let (server, client) = (Identity::generate(), Identity::generate());
+        let (server, client) = (recorder::new_identity(), recorder::new_identity());
         let (server_id, client_id) = (server.node_id(), client.node_id());
         Sides {
             server: Config::new(server, Pinned::new([client_id])).hybrid(Hybrid::Off),

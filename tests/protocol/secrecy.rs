@@ -3,9 +3,12 @@
 use std::fmt::Debug;
 
 use tower_seal::{
-    Identity,
+    Config, Identity,
     error::Code,
-    protocol::{Destination, Final, Plaintext},
+    protocol::{
+        Awaiting, Claimed, Destination, Final, Initiator, Offered, Opened, Opener, Plaintext, Record,
+        Request, Responder, Sealer, Session,
+    },
     trust::PreShared,
 };
 
@@ -133,4 +136,26 @@ fn errors_repeat_nothing_of_what_a_peer_sent() {
     let error = open(&mut opener, &[&[1, 0][..], SECRET, SECRET].concat(), pair.now).unwrap_err();
     hides(&error, SECRET);
     assert_eq!(code::<()>(Err(error)), Code::Malformed);
+}
+
+/// Compiles only if the type does not have the trait: with it, there are two that could be meant.
+macro_rules! has_not {
+    ($trait:path: $($type:ty),* $(,)?) => {{
+        trait Either<T> {
+            fn is_meant() {}
+        }
+        struct WithTrait;
+        impl<T: ?Sized> Either<()> for T {}
+        impl<T: ?Sized + $trait> Either<WithTrait> for T {}
+        $(<$type as Either<_>>::is_meant();)*
+    }};
+}
+
+/// `==` ends at the first byte that differs, and takes the longer the more is right. What holds a secret has none.
+#[test]
+fn what_holds_a_secret_can_neither_be_compared_nor_copied() {
+    has_not!(PartialEq: Identity, PreShared, Config, Initiator, Responder, Session, Sealer, Opener, Request, Awaiting,
+        Offered, Claimed, Plaintext, Opened, Record);
+    has_not!(std::hash::Hash: Identity, PreShared, Config, Session, Sealer, Opener, Plaintext);
+    has_not!(Clone: Identity, Initiator, Session, Sealer, Opener, Plaintext);
 }

@@ -1,5 +1,8 @@
 //! Two sides, and services of frames and messages between them.
 
+#[path = "../support/recorder.rs"]
+pub(crate) mod recorder;
+
 use std::{
     error::Error as StdError,
     fmt,
@@ -19,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::{Layer as _, ServiceExt as _, service_fn, util::BoxCloneSyncService};
 use tower_seal::{
-    Config, Error, Identity,
+    Config, Error,
     config::{Encoding, Limits},
     rpc::{Message, SealLayer, UnsealLayer},
     trust::Pinned,
@@ -58,7 +61,7 @@ pub(crate) struct Sides {
 
 impl Sides {
     pub(crate) fn new() -> Self {
-        let (server, client) = (Identity::generate(), Identity::generate());
+        let (server, client) = (recorder::new_identity(), recorder::new_identity());
         let clients = Arc::new(Pinned::new([client.node_id()]));
         Sides {
             client: Config::new(client, Pinned::new([server.node_id()])),
@@ -207,7 +210,7 @@ pub(crate) async fn send(wire: &Wire, frame: impl Into<Bytes>) -> Option<Bytes> 
 }
 
 pub(crate) async fn ask(rpc: &Rpc, message: impl Into<Bytes>) -> Result<Option<Bytes>, Error> {
-    rpc.clone().oneshot(message.into()).await
+    rpc.clone().oneshot(message.into()).await.inspect_err(|error| recorder::look_at_error(error))
 }
 
 pub(crate) fn is_hello(frame: &[u8]) -> bool {

@@ -1,42 +1,16 @@
 //! What is left in logs and counters: who and how much, and nothing of what was said.
 
-use std::cell::RefCell;
-
 use tower_seal::{
     Config,
     rpc::serve,
     telemetry::{Metric, SEAL_SPAN, UNSEAL_SPAN},
 };
-use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::{far::by_hand, support::*};
 
-thread_local! {
-    /// What this test's thread logs, whatever its level; each span with its fields when it ends.
-    static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-struct Log;
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LOG.with_borrow_mut(|log| log.write(bytes))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn spans_say_who_spoke_and_nothing_says_what() {
-    // For all threads: were there one for this thread only, what others find disabled would be so here too.
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(|| Log)
-        .with_max_level(tracing::Level::TRACE)
-        .with_span_events(FmtSpan::CLOSE)
-        .init();
+    recorder::keep();
     let sides = Sides::new();
     let rpc = sides.seal(sides.serve(echo()));
     ask(&rpc, request("secret", "secret")).await.unwrap();
@@ -50,7 +24,7 @@ async fn spans_say_who_spoke_and_nothing_says_what() {
     far.receive().await;
     far.receive().await;
 
-    let log = String::from_utf8(LOG.take()).unwrap();
+    let log = recorder::kept();
     let says = |span: &str, who: tower_seal::NodeId| {
         let field = format!("peer={who}");
         log.lines().any(|line| line.contains(&format!("{span}{{")) && line.contains(&field))

@@ -82,7 +82,7 @@ impl Stream {
         }
     }
 
-    fn first_epoch(&self) -> Result<Epoch> {
+    fn first_epoch(&self) -> Result<Box<Epoch>> {
         let agreed = &self.session.agreed;
         let opening = self.opening.map(|opening| opening.bytes());
         let opening = opening.as_ref().map_or(&[][..], |bytes| bytes);

@@ -22,7 +22,7 @@ use crate::{
 /// A record that fails changes nothing: the same call with the genuine record still works.
 pub struct Opener {
     stream: Stream,
-    epoch: Epoch,
+    epoch: Box<Epoch>,
     number: u32,
     counter: u64,
     finished: bool,

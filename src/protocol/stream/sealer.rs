@@ -23,7 +23,7 @@ const MOST_BYTES: u64 = 1 << 36;
 /// The sending end of a stream.
 pub struct Sealer {
     stream: Stream,
-    epoch: Epoch,
+    epoch: Box<Epoch>,
     number: u32,
     counter: u64,
     epoch_records: u32,

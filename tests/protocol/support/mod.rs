@@ -3,6 +3,8 @@
 pub(crate) mod crooked;
 pub(crate) mod hand;
 pub(crate) mod policy;
+#[path = "../../support/recorder.rs"]
+pub(crate) mod recorder;
 pub(crate) mod wire;
 
 use std::{
@@ -54,7 +56,7 @@ impl Seeded {
     }
 
     pub(crate) fn identity(&mut self) -> Identity {
-        Identity::from_seed(&self.bytes())
+        recorder::identity(self.bytes())
     }
 }
 
@@ -93,7 +95,10 @@ pub(crate) fn config(identity: Identity, trust: impl Trust) -> Config {
 pub(crate) fn code<T>(result: Result<T, Error>) -> Code {
     match result {
         Ok(_) => panic!("was accepted"),
-        Err(error) => error.code().unwrap_or_else(|| panic!("an error without a code: {error:?}")),
+        Err(error) => {
+            recorder::look_at_error(&error);
+            error.code().unwrap_or_else(|| panic!("an error without a code: {error:?}"))
+        }
     }
 }
 
@@ -116,6 +121,17 @@ pub(crate) fn exported(session: &Session) -> [u8; 32] {
     let mut key = [0; 32];
     session.export(b"test", b"", &mut key).unwrap();
     key
+}
+
+/// From now on, nobody may say the keys of this session.
+fn unsaid(peer: Peer) -> Peer {
+    let keys = &peer.keys;
+    for (name, key) in
+        [("dir_0", &keys.directions[0]), ("dir_1", &keys.directions[1]), ("exporter", &keys.exporter)]
+    {
+        recorder::secret(name, key);
+    }
+    peer
 }
 
 /// The four ends of a duplex connection.
@@ -146,6 +162,7 @@ impl Pair {
         let mut rng = Seeded::new(1);
         let (initiator, responder) = (rng.identity(), rng.identity());
         let hand = rng.bytes();
+        recorder::secret("the seed of the hand", &hand);
         let hand_id = hand::node_id(&hand);
         let client_trust = Arc::new(Policy::listing([responder.node_id(), NodeId::from_bytes(hand_id)]));
         let server_trust = Arc::new(Policy::listing([initiator.node_id(), NodeId::from_bytes(hand_id)]));
@@ -279,7 +296,9 @@ impl Pair {
 
     /// A hello by hand that the server accepts.
     pub(crate) fn hello(&mut self) -> Hello {
-        Hello::new(self.hand, self.rng.bytes())
+        let secret = self.rng.bytes();
+        recorder::secret("an ephemeral secret", &secret);
+        Hello::new(self.hand, secret)
     }
 
     /// A session with the server whose initiator is the implementation by hand.
@@ -287,7 +306,7 @@ impl Pair {
         let hello = self.hello();
         let (reply, session) = self.accept(&hello.message()).unwrap();
         self.server.admit(session);
-        hello.finish(&reply, &[], &[])
+        unsaid(hello.finish(&reply, &[], &[]))
     }
 
     /// The same, for a duplex connection: the server's ends are returned.
@@ -295,7 +314,7 @@ impl Pair {
         let hello = self.hello();
         let (reply, session) = self.accept(&hello.message()).unwrap();
         let (sealer, opener) = session.into_duplex(false, self.now).unwrap();
-        (hello.finish(&reply, &[], &[]), sealer, opener)
+        (unsaid(hello.finish(&reply, &[], &[])), sealer, opener)
     }
 
     /// A hello of the client that the implementation by hand is going to answer, and its answer to be.
@@ -312,6 +331,6 @@ impl Pair {
     pub(crate) fn with_hand(&mut self) -> (Arc<Session>, Peer) {
         let (initiator, reply) = self.reply();
         let session = initiator.finish(&reply.message(), self.now).unwrap();
-        (Arc::new(session), reply.finish(&[], &[]))
+        (Arc::new(session), unsaid(reply.finish(&[], &[])))
     }
 }
