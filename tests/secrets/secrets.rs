@@ -10,6 +10,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod duplex;
 mod files;
 mod freed;
 #[path = "../protocol/support/hand.rs"]

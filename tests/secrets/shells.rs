@@ -1,4 +1,4 @@
-//! The layers and connections, with a core of the test at the far end, so that the secrets are known: none is left in
+//! The layers, with a core of the test at the far end, so that the secrets are known: none is left in
 //! freed memory, none is logged at whatever level, nor is a word of what was said, and no type of theirs shows one.
 
 use std::{
@@ -10,18 +10,16 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{SinkExt as _, StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 use http::{Request, Response, header};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_seal::{
     Config, Identity,
     config::{Backend, Encoding, Hybrid, Limits},
-    duplex::{Acceptor, pipe},
     http as sealed,
-    protocol::{Destination, Final, Initiator, Opener, Record, Responder, Sealer, Session},
+    protocol::{Destination, Final, Initiator, Record, Responder, Sealer},
     rpc,
 };
 
@@ -37,14 +35,14 @@ const HANDSHAKE: &str = "application/vnd.tower-seal.handshake+json";
 const BINARY: &str = "application/vnd.tower-seal";
 const MINUTE: Duration = Duration::from_secs(60);
 /// Stands for everything that is said.
-const WORDS: &str = "attack at dawn, by the northern gate";
+pub const WORDS: &str = "attack at dawn, by the northern gate";
 /// Of a body, each a record in the second epoch or later.
 const PIECES: [&str; 4] =
     [WORDS, "attack at noon, from the sea itself", "or at dusk, when they are at table", WORDS];
 
 type Body = BoxBody<Bytes, Infallible>;
 
-fn config(rng: &mut Known, backend: Backend) -> Config {
+pub fn config(rng: &mut Known, backend: Backend) -> Config {
     let mut limits = Limits::default();
     limits.rekey_records = 1;
     Config::new(Identity::generate_from(rng), Open(None)).backend(backend).hybrid(Hybrid::Off).limits(limits)
@@ -52,18 +50,18 @@ fn config(rng: &mut Known, backend: Backend) -> Config {
 
 /// What is known of a session, and which streams it had, each with its direction, its opening, and its epochs.
 #[derive(Clone, Default)]
-struct Said {
-    hello: Bytes,
-    reply: Bytes,
+pub struct Said {
+    pub hello: Bytes,
+    pub reply: Bytes,
     /// Which of the randomness was the ephemeral secret.
-    at: usize,
-    streams: Vec<(u8, u64, Vec<u8>)>,
+    pub at: usize,
+    pub streams: Vec<(u8, u64, Vec<u8>)>,
     /// What the types of the layer show.
-    shown: String,
+    pub shown: String,
 }
 
 /// As it is shown, in both ways.
-fn show(value: &dyn Debug) -> String {
+pub fn show(value: &dyn Debug) -> String {
     format!("{value:?}\n{value:#?}\n")
 }
 
@@ -72,7 +70,7 @@ fn block_on<T>(talk: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(talk)
 }
 
-fn parse(frame: &[u8]) -> Record {
+pub fn parse(frame: &[u8]) -> Record {
     Record::parse(BytesMut::from(frame), Encoding::Binary, 1 << 20).unwrap()
 }
 
@@ -269,78 +267,9 @@ async fn serve_rpc(rng: &mut Known, backend: Backend) -> Said {
     Said { shown, ..said }
 }
 
-// ---- duplex ----
-
-async fn put(pipe: &mut DuplexStream, message: &[u8]) {
-    pipe.write_u32(message.len() as u32).await.unwrap();
-    pipe.write_all(message).await.unwrap();
-}
-
-async fn get(pipe: &mut DuplexStream) -> Bytes {
-    let length = pipe.read_u32().await.unwrap();
-    let mut message = vec![0; length as usize];
-    pipe.read_exact(&mut message).await.unwrap();
-    message.into()
-}
-
-/// The streams of a duplex connection, until both have ended.
-async fn converse(mut pipe: DuplexStream, session: Session) {
-    let (mut sealer, mut opener): (Sealer, Opener) = session.into_duplex(true, Instant::now()).unwrap();
-    pipe.write_all(&sealer.seal(&b""[..], Final::No, Instant::now()).unwrap()).await.unwrap();
-    opener.open(parse(&get(&mut pipe).await), Instant::now()).unwrap();
-    for last in [Final::No, Final::No, Final::Yes] {
-        pipe.write_all(&sealer.seal(WORDS.as_bytes(), last, Instant::now()).unwrap()).await.unwrap();
-    }
-    while !opener.is_finished() {
-        opener.open(parse(&get(&mut pipe).await), Instant::now()).unwrap();
-    }
-}
-
-/// Sends back what comes, until it ends, from a task of its own, whose memory is given back too.
-async fn echo(
-    sealed: Result<tower_seal::duplex::Sealed<pipe::Pipe<DuplexStream>>, tower_seal::Error>,
-) -> String {
-    let mut sealed = sealed.unwrap();
-    while let Some(message) = sealed.next().await {
-        sealed.send(message.unwrap()).await.unwrap();
-    }
-    sealed.close().await.unwrap();
-    show(&sealed)
-}
-
-const BOTH_STREAMS: [(u8, u64, Vec<u8>); 2] = [(0, 0, Vec::new()), (1, 0, Vec::new())];
-
-async fn connect_duplex(rng: &mut Known, backend: Backend) -> Said {
-    let (server, client) = (config(rng, backend), config(rng, backend));
-    let (mut near, far) = tokio::io::duplex(4096);
-    let end = tokio::spawn(async move { echo(pipe::accept(far, &Acceptor::new(server)).await).await });
-    let at = rng.count();
-    let (hello, initiator) = Initiator::start(&client, Destination::default(), rng).unwrap();
-    put(&mut near, &hello).await;
-    let reply = get(&mut near).await;
-    converse(near, initiator.finish(&reply, Instant::now()).unwrap()).await;
-    let shown = end.await.unwrap();
-    Said { hello, reply, at, streams: BOTH_STREAMS.into(), shown }
-}
-
-async fn accept_duplex(rng: &mut Known, backend: Backend) -> Said {
-    let (server, client) = (config(rng, backend), config(rng, backend));
-    let (near, mut far) = tokio::io::duplex(4096);
-    let end =
-        tokio::spawn(async move { echo(pipe::connect(near, &client, Destination::default()).await).await });
-    let hello = get(&mut far).await;
-    let at = rng.count();
-    let responder = Responder::new(server);
-    let (reply, session) = responder.accept(&hello, |_| true, || true, rng, Instant::now()).unwrap();
-    put(&mut far, &reply).await;
-    converse(far, session).await;
-    let shown = end.await.unwrap();
-    Said { hello, reply, at, streams: BOTH_STREAMS.into(), shown }
-}
-
 // ---- all of them ----
 
-fn test(seed: u64, mine: fn([u8; 32]) -> Mine, talk: impl AsyncFn(&mut Known, Backend) -> Said) {
+pub fn test(seed: u64, mine: fn([u8; 32]) -> Mine, talk: impl AsyncFn(&mut Known, Backend) -> Said) {
     for (number, &backend) in (0..).zip(Backend::ALL) {
         // Others than before, since the recorder knows those.
         let mut rng = Known::new(seed << 8 | number);
@@ -366,11 +295,11 @@ fn test(seed: u64, mine: fn([u8; 32]) -> Mine, talk: impl AsyncFn(&mut Known, Ba
     }
 }
 
-fn initiator(ephemeral: [u8; 32]) -> Mine {
+pub fn initiator(ephemeral: [u8; 32]) -> Mine {
     Mine::Initiator { ephemeral, kem_seed: None }
 }
 
-fn responder(ephemeral: [u8; 32]) -> Mine {
+pub fn responder(ephemeral: [u8; 32]) -> Mine {
     Mine::Responder { ephemeral }
 }
 
@@ -392,14 +321,4 @@ fn rpc_servers_leave_no_secret() {
 #[test]
 fn rpc_clients_leave_no_secret() {
     test(13, responder, serve_rpc);
-}
-
-#[test]
-fn duplex_acceptors_leave_no_secret() {
-    test(14, initiator, connect_duplex);
-}
-
-#[test]
-fn duplex_connectors_leave_no_secret() {
-    test(15, responder, accept_duplex);
 }

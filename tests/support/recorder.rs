@@ -34,11 +34,11 @@ const PART: usize = 16;
 /// Parts of secrets, with the names of these.
 struct Secrets {
     parts: Option<HashMap<[u8; PART], &'static str>>,
-    /// The two bytes that parts begin with.
-    begins: [bool; 1 << 16],
+    /// Whether a part has this [digest], so that most of a text needs no closer look.
+    digests: [bool; 1 << 20],
 }
 
-static SECRETS: RwLock<Secrets> = RwLock::new(Secrets { parts: None, begins: [false; 1 << 16] });
+static SECRETS: RwLock<Secrets> = RwLock::new(Secrets { parts: None, digests: [false; 1 << 20] });
 
 thread_local! {
     static KEPT: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -50,7 +50,7 @@ pub(crate) fn secret(name: &'static str, secret: &[u8]) {
     let mut secrets = SECRETS.write().unwrap_or_else(PoisonError::into_inner);
     for form in forms(secret) {
         for part in form.as_chunks::<PART>().0 {
-            secrets.begins[usize::from(u16::from_be_bytes([part[0], part[1]]))] = true;
+            secrets.digests[digest(part)] = true;
             secrets.parts.get_or_insert_default().insert(*part, name);
         }
     }
@@ -67,6 +67,13 @@ pub(crate) fn new_identity() -> tower_seal::Identity {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).expect("randomness");
     identity(seed)
+}
+
+/// Of 20 bits, from the first half of a part.
+fn digest(part: &[u8; PART]) -> usize {
+    let (half, _) = part.split_at(8);
+    let half = half.first_chunk().map_or(0, |half| u64::from_ne_bytes(*half));
+    (half.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44) as usize
 }
 
 /// As text, as hex, as Base64 wherever in a whole it stands, and as a list of numbers without spaces.
@@ -103,12 +110,15 @@ pub(crate) fn shown(text: &str) -> Option<&'static str> {
     let parts = secrets.parts.as_ref()?;
     let find = |text: &[u8]| {
         text.windows(PART).find_map(|part| {
-            let begins = secrets.begins[usize::from(u16::from_be_bytes([part[0], part[1]]))];
-            begins.then(|| parts.get(part).copied()).flatten()
+            let seen = part.first_chunk().is_some_and(|part| secrets.digests[digest(part)]);
+            seen.then(|| parts.get(part).copied()).flatten()
         })
     };
     find(text.as_bytes()).or_else(|| {
-        let is_list = text.contains(", ") || text.contains(",\n");
+        let is_list = text
+            .as_bytes()
+            .windows(3)
+            .any(|part| part[0].is_ascii_digit() && matches!(part[1..], [b',', b' ' | b'\n']));
         let dense = || text.split_whitespace().collect::<String>();
         is_list.then(|| find(dense().as_bytes())).flatten()
     })
