@@ -1,6 +1,6 @@
 //! A backend that gets no memory any more, for tests of what its user then sees.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 use rand_core::CryptoRng;
 
@@ -25,7 +25,7 @@ pub(crate) fn leave(signatures: usize) {
 
 struct Exhausted;
 
-struct ExhaustedSigner(Box<dyn Signer>);
+struct ExhaustedSigner(Arc<dyn Signer>);
 
 impl Engine for Exhausted {
     fn name(&self) -> &'static str {
@@ -45,8 +45,8 @@ impl Engine for Exhausted {
         RustCrypto.with_aead(suite, key, run)
     }
 
-    fn signer(&self, seed: &[u8; 32]) -> Box<dyn Signer> {
-        Box::new(ExhaustedSigner(RustCrypto.signer(seed)))
+    fn signer(&self, seed: &[u8; 32]) -> Arc<dyn Signer> {
+        Arc::new(ExhaustedSigner(RustCrypto.signer(seed)))
     }
 
     fn equation(&self, public_key: &[u8; 32]) -> Option<Box<dyn Equation>> {
