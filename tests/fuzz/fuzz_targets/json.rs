@@ -2,28 +2,31 @@
 
 #![no_main]
 
+use std::collections::HashMap;
+
 use libfuzzer_sys::fuzz_target;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use tower_seal::Error;
 use tower_seal::protocol::{MessageKind, Record, refusal};
 
 fuzz_target!(|data: &[u8]| {
     let kind = MessageKind::of(data);
     let _ = MessageKind::is_unsealed(data);
-    let other: Option<Value> = serde_json::from_slice(data).ok();
-    let field = |name: &str| other.as_ref().and_then(|value| value.get(name)?.as_str());
+    // Raw, since of a number that no field has nobody here minds how great it is.
+    let other: Option<HashMap<String, Box<RawValue>>> = serde_json::from_slice(data).ok();
+    let field = |name: &str| serde_json::from_str::<String>(other.as_ref()?.get(name)?.get()).ok();
     if let Some(kind) = kind {
-        let expected = match field("type") {
+        let expected = match field("type").as_deref() {
             Some("key_exchange") => MessageKind::Handshake,
             Some("encrypted") => MessageKind::Record,
             Some("error") => MessageKind::Error,
             _ => MessageKind::JsonRpc,
         };
         assert_eq!(kind, expected);
-        assert!(other.as_ref().unwrap().is_object());
+        assert!(other.is_some());
     }
     if let Error::Refused { code, signed } = refusal(data) {
-        assert!(!signed && field("code") == Some(code.as_str()));
+        assert!(!signed && field("code").as_deref() == Some(code.as_str()));
     }
     if let Ok(record) = Record::parse_json(data, 1 << 20) {
         assert_eq!(kind, Some(MessageKind::Record));
