@@ -245,7 +245,7 @@ pub enum Signatures {
 /// How records are written (PROTOCOL sections 4.1 and 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// Compact; 66 to 151 bytes around the plaintext, and 32 more for each sibling of a batch.
+    /// Compact; 30 to 151 bytes around the plaintext, and 32 more for each sibling of a batch.
     Binary,
     /// One JSON object with hex strings, for middles that insist on JSON; about twice the size.
     Json,
@@ -327,7 +327,9 @@ pub struct Limits {
     pub serving: usize,
     /// Records that are ready at the same time, of all sessions of one identity, that are signed together: 1 to 256.
     /// 256; with 1 each has a signature of its own, which is costly, and no path. Of configs that share an identity, a
-    /// record that waits may be joined by those of another with a higher limit.
+    /// record that waits may be joined by those of another with a higher limit. Above 1, a record lets others that are
+    /// ready have a turn, as tokio's `yield_now` does: so, like that, it waits for ever in a foreign executor's
+    /// `block_on` that blocks a worker of tokio.
     pub signed_together: usize,
     /// Records after which a sender takes the next key. 2^24, the most that the protocol allows.
     pub rekey_records: u32,

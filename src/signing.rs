@@ -23,8 +23,8 @@ use crate::{
 /// The proof of a leaf, and none where there is no leaf to sign.
 ///
 /// It waits in the queue from the beginning. When it is polled, it lets everything else that is ready have a turn, so
-/// that it can be in the same batch, and another one for as long as leaves come; a record that is alone waits for
-/// nothing.
+/// that it can be in the same batch, and another one while leaves come, up to [`MOST_TURNS`]; a record that is alone
+/// waits for nothing but that one turn.
 pub(crate) struct Signing(Option<Waiting>);
 
 struct Waiting {
@@ -33,7 +33,12 @@ struct Waiting {
     /// `None` if it is signed alone.
     ticket: Option<Ticket>,
     turn: Option<Turn>,
+    /// How many turns there have been.
+    turns: usize,
 }
+
+/// How many turns others get, lest a record that is ready wait for as long as work comes in.
+const MOST_TURNS: usize = 4;
 
 /// That of everything else that is ready: over when the executor says so, and not because somebody polls once more.
 struct Turn {
@@ -87,7 +92,7 @@ impl Signing {
             let most = config.bounds().signed_together;
             let sign = |root: &[u8; 32], leaves| protocol::sign(config, root, leaves);
             let ticket = (most > 1).then(|| config.identity().queue().join(leaf, most, sign));
-            Waiting { config: config.clone(), leaf, ticket, turn: None }
+            Waiting { config: config.clone(), leaf, ticket, turn: None, turns: 0 }
         }))
     }
 
@@ -102,7 +107,7 @@ impl Future for Signing {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let is_ready = self.is_ready();
-        let Some(Waiting { config, leaf, ticket, turn }) = &mut self.0 else {
+        let Some(Waiting { config, leaf, ticket, turn, turns }) = &mut self.0 else {
             return Poll::Ready(Ok(None));
         };
         let sign = |root: &[u8; 32], leaves| protocol::sign(config, root, leaves);
@@ -110,11 +115,13 @@ impl Future for Signing {
             return Poll::Ready(sign(leaf, 1).map(|signature| Some(Proof::alone(signature))));
         };
         let queue = config.identity().queue();
-        if !is_ready && let Some(leaves) = ticket.company(queue) {
+        // Whoever signs for it meanwhile wakes it, too.
+        if !is_ready && let Some(leaves) = ticket.company(queue, cx) {
             if let Some(turn) = turn {
                 ready!(turn.poll(cx));
             }
-            if turn.as_ref().is_none_or(|turn| turn.leaves < leaves) {
+            if *turns < MOST_TURNS && turn.as_ref().is_none_or(|turn| turn.leaves < leaves) {
+                *turns += 1;
                 *turn = Some(Turn::begin(leaves, cx));
                 return Poll::Pending;
             }
@@ -220,6 +227,34 @@ mod tests {
         });
         assert_eq!(depths, [2; 4]);
         assert_eq!(config.telemetry().batches()[2], 1);
+    }
+
+    #[test]
+    fn whoever_signs_wakes_those_that_still_wait_for_their_turn() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+        let config = config();
+        let woken = Arc::new(Woken(AtomicBool::default()));
+        runtime().block_on(async {
+            let mut early = Signing::new(&config, Some([1; 32]));
+            let waker = Waker::from(woken.clone());
+            assert!(Pin::new(&mut early).poll(&mut Context::from_waker(&waker)).is_pending());
+            // This thread is busy, so the turn is not over; another one, beside all executors, has had its own.
+            let other = std::thread::scope(|scope| {
+                let sign = || {
+                    let mut other = Signing::new(&config, Some([2; 32]));
+                    std::iter::from_fn(|| Some((&mut other).now_or_never())).flatten().next().unwrap()
+                };
+                scope.spawn(sign).join().unwrap()
+            });
+            assert_eq!(depth(other), 1);
+            assert!(woken.0.load(Ordering::Acquire));
+            assert_eq!(depth(early.await), 1);
+        });
     }
 
     #[test]

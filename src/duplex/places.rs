@@ -120,7 +120,8 @@ impl Provisional {
         let now = Instant::now();
         let mut nodes = self.nodes();
         let Some(of_node) = nodes.get_mut(&node) else { return now + PATIENCE };
-        while of_node.waiting() > of_node.leaving
+        while of_node.turns.available_permits() == 0
+            && of_node.waiting() > of_node.leaving
             && let Some((since, _)) = of_node.answered.front()
         {
             let due = *since + PATIENCE;
@@ -214,6 +215,15 @@ mod tests {
             others.iter_mut().all(|other| other.displaced().now_or_never().is_none()),
             "nobody else has to go"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_goes_while_there_is_room() {
+        let provisional = Provisional::default();
+        let mut slow = provisional.enter(NODE).await;
+        sleep(PATIENCE * 2).await;
+        let _second = provisional.enter(NODE).await;
+        assert!(slow.displaced().now_or_never().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Group commit for signatures: leaves that are ready together are signed together, once.
 //!
 //! ```text
-//!  join ──> the open batch ── whoever looks first, once everybody ready has had a turn ──> signs for all
+//!  join ──> the open batch ── whoever looks first, once those who are ready have had turns ──> signs for all
 //!                └── while somebody signs, those that come wait in the next one
 //! ```
 //!
@@ -33,6 +33,8 @@ struct State {
     signing: usize,
     /// Who is to look again when one of them has done so.
     waiting: Vec<Waker>,
+    /// How often those have been woken.
+    wakes: u64,
 }
 
 /// Empty until it has been signed; `None` if whoever wanted to sign it could not go on.
@@ -49,6 +51,8 @@ pub(crate) struct Ticket {
     batch: Arc<Batch>,
     leaf: [u8; 32],
     index: u32,
+    /// Whom [`company`](Self::company) has had woken, and when.
+    noted: Option<(u64, Waker)>,
 }
 
 /// What a record carries so that it can be verified: a signature, and the way from its leaf to what was signed.
@@ -75,7 +79,7 @@ impl Queue {
         }
         let index = state.leaves.len() as u32;
         state.leaves.push(leaf);
-        Ticket { batch: state.batch.clone(), leaf, index }
+        Ticket { batch: state.batch.clone(), leaf, index, noted: None }
     }
 
     /// Signs a batch that has been taken, and wakes all who wait.
@@ -120,6 +124,7 @@ impl Drop for Ending<'_> {
         let mut state = self.queue.state();
         state.signing -= 1;
         let waiting = std::mem::take(&mut state.waiting);
+        state.wakes += 1;
         drop(state);
         waiting.into_iter().for_each(Waker::wake);
     }
@@ -131,10 +136,18 @@ impl Ticket {
         self.batch.0.get().is_some()
     }
 
-    /// How many leaves its batch has so far; `None` once nobody can join it any more.
-    pub(crate) fn company(&self, queue: &Queue) -> Option<usize> {
-        let state = queue.state();
-        Arc::ptr_eq(&state.batch, &self.batch).then_some(state.leaves.len())
+    /// How many leaves its batch has so far; `None` once nobody can join it any more. Wakes when somebody has signed.
+    pub(crate) fn company(&mut self, queue: &Queue, cx: &Context<'_>) -> Option<usize> {
+        let mut state = queue.state();
+        if !Arc::ptr_eq(&state.batch, &self.batch) {
+            return None;
+        }
+        let is_noted = |(when, waker): &(u64, Waker)| *when == state.wakes && waker.will_wake(cx.waker());
+        if !self.noted.as_ref().is_some_and(is_noted) {
+            state.waiting.push(cx.waker().clone());
+            self.noted = Some((state.wakes, cx.waker().clone()));
+        }
+        Some(state.leaves.len())
     }
 
     /// Ready once the batch has been signed: by this call, if nobody has done so and nobody is signing.
@@ -184,7 +197,7 @@ impl Proof {
         self.place.as_ref().map_or(0, |(_, index)| *index)
     }
 
-    /// How many siblings there are: at most 16.
+    /// How many siblings there are: at most 8, for as many leaves as a batch has here.
     pub(crate) fn depth(&self) -> usize {
         self.tree().map_or(0, Tree::depth)
     }

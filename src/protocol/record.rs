@@ -227,7 +227,7 @@ const HEADER: usize = header(tree::MOST_SIBLINGS);
 
 /// Bytes left free before a plaintext, so that the length and the header are written in place afterwards. Batches of
 /// this side are smaller than those that it takes.
-const HEADROOM: usize = 4 + header(MOST_LEAVES.ilog2() as usize);
+const HEADROOM: usize = 4 + header(MOST_LEAVES.next_power_of_two().ilog2() as usize);
 
 /// Kind, flags, opening, nonce, signature, count, index, and a path of so many siblings.
 const fn header(siblings: usize) -> usize {

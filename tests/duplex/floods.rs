@@ -1,6 +1,6 @@
 //! Floods of connections: what each costs and where it ends, and that an honest client is served meanwhile.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _, future::join_all};
@@ -22,6 +22,9 @@ use crate::{
 };
 
 const MANY: usize = 300;
+
+/// Most of these tests stop the clock, which then goes on only where somebody waits for time to pass.
+const SOON: Duration = Duration::from_secs(5);
 
 /// A server under a flood, and a connection from before.
 struct Flood {
@@ -58,7 +61,9 @@ impl Flood {
 
     /// The honest client is served.
     async fn serves(&mut self) {
+        let began = tokio::time::Instant::now();
         converse(&mut self.honest.0, &mut self.honest.1).await;
+        assert!(began.elapsed() < SOON);
     }
 
     async fn serves_between(&mut self, number: usize) {

@@ -1,6 +1,6 @@
 //! Floods: what each costs and where it ends, and that an honest client is served among so many hostile messages.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Response;
@@ -19,6 +19,9 @@ use crate::{
 };
 
 pub(crate) const MANY: usize = 300;
+
+/// Most of these tests stop the clock, which then goes on only where somebody waits for time to pass.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Public-key operations that a responder spends on a hello it answers: it verifies, makes a key pair, agrees, signs.
 const HANDSHAKE_COSTS: u64 = 4;
@@ -70,7 +73,9 @@ impl Flood {
 
     /// The honest client is served, in the session that it had from the beginning.
     pub(crate) async fn serves(&self) {
+        let began = tokio::time::Instant::now();
         assert_eq!(ask(&self.honest, post("http://example.com/", "honest")).await.unwrap().1, "honest");
+        assert!(began.elapsed() < SOON);
         assert_eq!(self.hellos.hellos.value(), 1);
     }
 

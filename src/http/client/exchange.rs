@@ -142,7 +142,7 @@ where
                     return Err(error);
                 }
                 // Late there, and not here: the reply of the handshake was held back on its way, so the far side counts
-                // from long before, and would as long as the session lasts.
+                // from long before, and would as long as the session lasts. Whoever forges this costs a handshake.
                 Err(error @ Error::Refused { code: Code::Expired, .. })
                     if now().saturating_duration_since(began) < limit =>
                 {

@@ -92,8 +92,7 @@ impl Opener {
         let length = match self.check_opened(record, leaf) {
             Ok(length) => length,
             Err(error) => {
-                let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
-                next.as_mut().unwrap_or(&mut self.epoch).seal(&nonce.0, text)?;
+                conceal(next.as_mut().unwrap_or(&mut self.epoch), record);
                 return Err(error);
             }
         };
@@ -106,8 +105,7 @@ impl Opener {
         self.finished = nonce.is_final();
         session.touch(now);
         if !session.confirm() {
-            let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
-            self.epoch.seal(&nonce.0, text)?;
+            conceal(&mut self.epoch, record);
             return Err(GONE);
         }
         session.agreed.config.telemetry().count(Metric::RecordsOpened);
@@ -197,6 +195,17 @@ impl fmt::Debug for Opener {
 impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Opened({} bytes, last: {:?})", self.plaintext.len(), self.last)
+    }
+}
+
+/// Makes a record that has been decrypted what it was. Where that cannot be done, nothing is left of it: no plaintext goes
+/// into the hash of a signed error.
+fn conceal(epoch: &mut Epoch, record: &mut Record) {
+    let nonce = record.nonce;
+    if let Some((text, _)) = record.text_and_tag()
+        && epoch.seal(&nonce.0, text).is_err()
+    {
+        text.fill(0);
     }
 }
 

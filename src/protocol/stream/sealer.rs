@@ -52,10 +52,10 @@ impl Sealer {
     /// made for it alone; the layers of this crate sign together what is ready together.
     ///
     /// Errors: `Misuse` for more, or after FINAL; `unknown_session` when the session has ended, or trust was
-    /// withdrawn.
+    /// withdrawn; `busy` where the backend gets no memory, after which the stream cannot go on.
     pub fn seal(&mut self, plaintext: impl Into<Plaintext>, last: Final, now: Instant) -> Result<Bytes> {
         let draft = self.draft(plaintext.into(), last, now)?;
-        let proof = sign_alone(self.config(), draft.leaf())?;
+        let proof = sign_alone(self.config(), draft.leaf()).inspect_err(|_| self.finished = true)?;
         Ok(draft.write(proof.as_ref()))
     }
 
@@ -119,7 +119,7 @@ impl Sealer {
         self.epoch_records += 1;
         self.epoch_bytes += length as u64;
         self.finished = last == Final::Yes;
-        let tag = self.epoch.seal(&nonce.0, plaintext.text())?;
+        let tag = self.epoch.seal(&nonce.0, plaintext.text()).inspect_err(|_| self.finished = true)?;
         plaintext.extend_from_slice(&tag);
 
         let session = &self.stream.session;
