@@ -31,7 +31,7 @@ use tower_seal::{
 };
 
 /// How long a visit may take, with every wait in it. None comes near this: what is not done by then hangs.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(120);
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Updated = ResourceUpdatedNotificationParam;

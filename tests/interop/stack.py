@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TARGET = pathlib.Path(os.environ.get("INTEROP_DIR", HERE.parents[1] / "target" / "interop")).resolve()
 NODE = TARGET / "node_modules" / ".bin" / "node"
 PACKAGES = TARGET / "node_modules" / "@modelcontextprotocol"
-BOUND = 30  # seconds that anything here may take to begin, or to end
+BOUND = 120  # seconds that anything here may take to begin, or to end
 
 
 class Failure(Exception):
