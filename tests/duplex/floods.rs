@@ -31,7 +31,7 @@ struct Flood {
     server: Config,
     acceptor: Acceptor,
     honest: (Sealed<End>, Sealed<End>),
-    _sides: Sides,
+    sides: Sides,
 }
 
 fn config(trust: impl Trust, change: impl FnOnce(&mut Limits)) -> Config {
@@ -56,7 +56,7 @@ impl Flood {
         (sides.server, sides.client) = (server.clone(), config(Pinned::new([server.node_id()]), |_| ()));
         know(sides.client.node_id());
         let honest = sides.pair().await;
-        Flood { acceptor: sides.acceptor(), server, honest, _sides: sides }
+        Flood { acceptor: sides.acceptor(), server, honest, sides }
     }
 
     /// The honest client is served.
@@ -250,7 +250,7 @@ async fn ten_thousand_connections_rest_and_another_is_served() {
 async fn pings_cost_an_answer_at_most_and_no_other_connection_waits() {
     const PINGS: usize = 10_000;
     let mut flood = Flood::open(|_| ()).await;
-    let ByHand { mut client, mut near_client, mut socket, mut server } = by_hand(&Sides::new()).await;
+    let ByHand { mut client, mut near_client, mut socket, mut server } = by_hand(&flood.sides).await;
     let read = tokio::spawn(async move { (server.next().await, server) });
     let mut pongs = 0;
     for number in 0..PINGS {
