@@ -137,7 +137,7 @@ mod tests {
 
     use futures_util::{
         FutureExt as _,
-        future::{join, join_all},
+        future::{Either, join, join_all, select},
     };
     use tokio::runtime::{Builder, Runtime};
 
@@ -212,6 +212,27 @@ mod tests {
             late.into_iter().chain([early]).map(depth).collect::<Vec<_>>()
         });
         assert_eq!(depths, [2; 4]);
+    }
+
+    #[test]
+    fn who_is_ready_waits_for_few_turns_however_many_come() {
+        let config = config();
+        let mut all = Vec::new();
+        let early = runtime().block_on(async {
+            let early = Signing::new(&config, Some([0; 32]));
+            let come = async {
+                loop {
+                    yield_now().await;
+                    all.push(Signing::new(&config, Some([1; 32])));
+                }
+            };
+            // Those who come look before the early one does, in each turn.
+            match select(pin!(come), early).await {
+                Either::Right((proof, _)) => depth(proof),
+                Either::Left((never, _)) => never,
+            }
+        });
+        assert_eq!((all.len(), early), (MOST_TURNS, 3), "five leaves");
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod aws_lc_rs;
 mod backend;
 mod chacha20_poly1305;
 pub(crate) mod ed25519;
-#[cfg(all(test, any(feature = "duplex", feature = "http", feature = "rpc")))]
+#[cfg(test)]
 pub(crate) mod exhausted;
 pub(crate) mod hash;
 pub(crate) mod key_agreement;

@@ -188,3 +188,31 @@ impl Sealer {
         &self.epoch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Identity,
+        error::Code,
+        protocol::{Destination, Initiator, Responder},
+        suite::exhausted::{EXHAUSTED, leave},
+        trust::AnyIdentity,
+    };
+
+    /// The nonce counts as used, so a peer would find a record missing.
+    #[test]
+    fn a_stream_ends_with_a_record_that_could_not_be_signed() {
+        let config = || Config::new(Identity::generate(), AnyIdentity);
+        let (ours, theirs) = (config().backend(EXHAUSTED), Responder::new(config()));
+        let (now, mut rng) = (Instant::now(), rand_core::UnwrapErr(getrandom::SysRng));
+        let (hello, initiator) = Initiator::start(&ours, Destination::default(), &mut rng).unwrap();
+        let (reply, _) = theirs.accept(&hello, |_| true, || true, &mut rng, now).unwrap();
+        let (mut sealer, _) = initiator.finish(&reply, now).unwrap().into_duplex(false, now).unwrap();
+        leave(0);
+        let failed = sealer.seal(&b""[..], Final::No, now).unwrap_err();
+        leave(usize::MAX);
+        assert_eq!(failed.code(), Some(Code::Busy));
+        assert!(matches!(sealer.seal(&b""[..], Final::No, now), Err(Error::Misuse { .. })));
+    }
+}
