@@ -1,20 +1,18 @@
 //! Two sides, a transport of frames that the test holds in its hands, and a peer that is played by hand.
 
+#[path = "../support/frames.rs"]
+mod frames;
 #[path = "../support/recorder.rs"]
 pub(crate) mod recorder;
 
 use std::{
-    io,
-    pin::Pin,
     sync::{Arc, mpsc as std_mpsc},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _};
 use rand_core::UnwrapErr;
-use tokio::sync::mpsc;
 use tower_seal::{
     Config, Error,
     config::{Encoding, Hybrid, Limits},
@@ -23,6 +21,8 @@ use tower_seal::{
     protocol::{Destination, Final, Initiator, Opened, Opener, Record, Responder, Sealer, Session},
     trust::Pinned,
 };
+
+pub(crate) use frames::{End, frames};
 
 pub(crate) const BOTH: [Encoding; 2] = [Encoding::Binary, Encoding::Json];
 pub(crate) const MIB: usize = 1 << 20;
@@ -126,47 +126,6 @@ impl Watchdog {
 }
 
 // ---- a transport of frames ----
-
-/// One end of a pipe of frames without bounds.
-pub(crate) struct End {
-    to: Option<mpsc::UnboundedSender<Frame>>,
-    from: mpsc::UnboundedReceiver<Frame>,
-}
-
-pub(crate) fn frames() -> (End, End) {
-    let ((a, b), (c, d)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-    (End { to: Some(a), from: d }, End { to: Some(c), from: b })
-}
-
-impl Stream for End {
-    type Item = io::Result<Frame>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame>>> {
-        self.from.poll_recv(cx).map(|frame| frame.map(Ok))
-    }
-}
-
-impl Sink<Frame> for End {
-    type Error = io::Error;
-
-    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn start_send(self: Pin<&mut Self>, frame: Frame) -> io::Result<()> {
-        let to = self.to.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        to.send(frame).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.to = None;
-        Poll::Ready(Ok(()))
-    }
-}
 
 impl End {
     pub(crate) async fn get(&mut self) -> Frame {
