@@ -1,11 +1,12 @@
 //! Two sides, and the services between them, with bodies of one type so that they fit together in any order.
 
+#[path = "../support/failure.rs"]
+mod failure;
 #[path = "../support/recorder.rs"]
 pub(crate) mod recorder;
 
 use std::{
-    error::Error as StdError,
-    fmt::{self, Debug},
+    fmt::Debug,
     future::Future,
     pin::Pin,
     sync::{
@@ -40,33 +41,13 @@ pub(crate) const BINARY: &str = "application/vnd.tower-seal";
 pub(crate) const JSON: &str = "application/vnd.tower-seal+json";
 pub(crate) const ERROR: &str = "application/vnd.tower-seal.error+json";
 
+pub(crate) use failure::Failure;
+
 pub(crate) type Body = BoxBody<Bytes, Failure>;
 /// An application, a server layer around one, a middle, a connection.
 pub(crate) type Wire = BoxCloneSyncService<Request<Body>, Response<Body>, Failure>;
 /// A client layer above a wire.
 pub(crate) type Http = BoxCloneSyncService<Request<Body>, Response<Body>, Error>;
-
-/// Any error, as one type that is an error itself.
-#[derive(Debug)]
-pub(crate) struct Failure(pub(crate) Box<dyn StdError + Send + Sync>);
-
-impl Failure {
-    pub(crate) fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Failure(error.into())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl StdError for Failure {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
-    }
-}
 
 // ---- two sides ----
 

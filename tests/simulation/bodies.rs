@@ -1,34 +1,17 @@
 //! Bodies of one type, so that services fit together in any order.
 
-use std::{error::Error as StdError, fmt};
+#[path = "../support/failure.rs"]
+mod failure;
+
+use std::error::Error as StdError;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
 use tokio::sync::mpsc;
 
+pub(crate) use failure::Failure;
+
 pub(crate) type Body = BoxBody<Bytes, Failure>;
-
-/// Any error, as one type that is an error itself.
-#[derive(Debug)]
-pub(crate) struct Failure(pub(crate) Box<dyn StdError + Send + Sync>);
-
-impl Failure {
-    pub(crate) fn new(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Failure(error.into())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
-    }
-}
-
-impl StdError for Failure {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
-    }
-}
 
 pub(crate) fn boxed<B>(body: B) -> Body
 where
