@@ -9,6 +9,7 @@ use std::{
 
 use bytes::{Buf, BufMut as _, BytesMut};
 use http_body::Body;
+use memchr::memchr;
 use tokio::time::{Sleep, sleep};
 
 use super::BoxError;
@@ -154,7 +155,7 @@ where
 
     fn cut_line(&mut self) -> Result<Option<BytesMut>> {
         let most = Record::longest(self.encoding, self.limit);
-        let end = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n');
+        let end = memchr(b'\n', &self.buffer[self.scanned..]);
         let end = end.map(|end| self.scanned + end);
         if end.unwrap_or(self.buffer.len()) > most {
             return Err(Error::new(Code::TooLarge, "a line above the configured limit"));

@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
+use memchr::memchr;
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::{
@@ -83,7 +84,7 @@ impl Codec {
     }
 
     fn cut_line(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>> {
-        let end = buffer[self.scanned..].iter().position(|&byte| byte == b'\n');
+        let end = memchr(b'\n', &buffer[self.scanned..]);
         let end = end.map(|end| self.scanned + end);
         if end.unwrap_or(buffer.len()) > self.longest(Encoding::Json) {
             return Err(Error::new(Code::TooLarge, "a line above the configured limit"));

@@ -3,6 +3,7 @@
 use std::{io, mem};
 
 use bytes::{Bytes, BytesMut};
+use memchr::memchr;
 use tokio_util::codec::Decoder;
 use tower_seal::config::PORTABLE_RECORD;
 
@@ -33,7 +34,7 @@ impl Decoder for Lines {
     type Error = io::Error;
 
     fn decode(&mut self, buffer: &mut BytesMut) -> io::Result<Option<Spoken>> {
-        let end = buffer[self.searched..].iter().position(|&byte| byte == b'\n');
+        let end = memchr(b'\n', &buffer[self.searched..]);
         let end = end.map(|end| self.searched + end);
         self.searched = 0;
         match (end, &mut self.long) {

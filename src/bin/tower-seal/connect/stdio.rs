@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
+use memchr::memchr;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -154,7 +155,7 @@ fn next_line(input: &mut impl io::BufRead) -> io::Result<Option<Read>> {
             break;
         }
         began = true;
-        let end = part.iter().position(|&byte| byte == b'\n');
+        let end = memchr(b'\n', part);
         let text = &part[..end.unwrap_or(part.len())];
         if long.is_none() && line.len() + text.len() > LONGEST {
             let mut ends = LongLine::default();
