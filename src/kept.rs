@@ -12,7 +12,14 @@ use std::{
 
 use futures_util::future::{BoxFuture, FutureExt as _, Shared, WeakShared};
 
-use crate::{below::Below, error::Result, identity::NodeId, protocol::Session, shell::now};
+use crate::{
+    below::Below,
+    error::Result,
+    identity::NodeId,
+    protocol::Session,
+    shell::now,
+    sweeper::{Sweep, Sweeper},
+};
 
 /// How long a session that could not be renewed goes on serving before the next try.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
@@ -24,7 +31,13 @@ type Underway = Shared<Handshake>;
 
 #[derive(Clone, Default)]
 pub(crate) struct Kept {
-    slot: Arc<Mutex<Slot>>,
+    shared: Arc<Shelf>,
+}
+
+#[derive(Default)]
+struct Shelf {
+    slot: Mutex<Slot>,
+    sweeper: Sweeper,
 }
 
 #[derive(Default)]
@@ -119,12 +132,32 @@ impl Kept {
             }
             underway
         };
+        if result.is_ok() {
+            self.shared.sweeper.keep_sweeping(&self.shared);
+        }
         // Not under the lock, since it may be the last one that waited.
         drop(underway);
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {
+        self.shared.lock()
+    }
+}
+
+impl Shelf {
+    fn lock(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sweep for Shelf {
+    fn sweep(&self, now: Instant) -> bool {
+        let mut slot = self.lock();
+        // What no call is ever going to get.
+        let is_over = |session: &mut Arc<Session>| session.is_stale(now) && !session.serves_meanwhile(now);
+        slot.ready.take_if(is_over);
+        slot.before.take_if(is_over);
+        slot.ready.is_some() || slot.before.is_some()
     }
 }
 

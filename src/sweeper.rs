@@ -1,37 +1,48 @@
-//! Wipes in time what a responder's sessions leave behind: for the shells, which have a clock and tasks.
+//! Wipes in time what sessions leave behind: for the shells, which have a clock and tasks.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::protocol::Responder;
+use crate::{protocol::Responder, shell::now};
 
 /// How often keys are wiped whose session is over.
 const SWEEP: Duration = Duration::from_secs(30);
 
-/// At most one task, which ends with the last session or with the responder.
+/// What keeps sessions, of either side.
+pub(crate) trait Sweep: Send + Sync + 'static {
+    /// Forgets the sessions that are over, so that their keys are wiped. Returns whether any is left.
+    fn sweep(&self, now: Instant) -> bool;
+}
+
+impl Sweep for Responder {
+    fn sweep(&self, now: Instant) -> bool {
+        Responder::sweep(self, now)
+    }
+}
+
+/// At most one task, which ends with the last session or with what keeps them.
 #[derive(Default)]
 pub(crate) struct Sweeper {
     at_work: Arc<AtomicBool>,
 }
 
 impl Sweeper {
-    /// To be called whenever a session has been admitted.
-    pub(crate) fn keep_sweeping(&self, responder: &Arc<Responder>) {
+    /// To be called whenever there is a new session, and not under a lock that `sweep` needs.
+    pub(crate) fn keep_sweeping(&self, sessions: &Arc<impl Sweep>) {
         let Some(mut at_work) = AtWork::begin(&self.at_work) else { return };
-        let responder = Arc::downgrade(responder);
+        let sessions = Arc::downgrade(sessions);
         tokio::spawn(async move {
             loop {
                 sleep(SWEEP).await;
-                let Some(responder) = responder.upgrade() else { return };
-                // tokio's clock, so that a test can turn it.
-                let sweep = || responder.sweep(Instant::now().into_std());
+                let Some(sessions) = sessions.upgrade() else { return };
+                let sweep = || sessions.sweep(now());
                 if sweep() {
                     continue;
                 }

@@ -347,11 +347,19 @@ async fn keys_are_wiped_when_sessions_are_over_without_another_request() {
     let http = sides.seal(sides.serve(echo()));
     ask(&http, post("http://example.com/", "")).await.unwrap();
     let live = || sides.server.telemetry().value(Metric::SessionsLive);
-    assert_eq!(live(), 1);
+    let kept = || sides.client.telemetry().value(Metric::SessionsLive);
+    assert_eq!((live(), kept()), (1, 1));
     tokio::time::sleep(90 * SECOND).await;
-    assert_eq!(live(), 1);
+    assert_eq!((live(), kept()), (1, 1));
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(live(), 0);
+    assert_eq!(kept(), 1, "a client's idle time is its own, a quarter of an hour");
+    tokio::time::sleep(900 * SECOND).await;
+    assert_eq!(kept(), 0);
+    ask(&http, post("http://example.com/", "")).await.unwrap();
+    assert_eq!((live(), kept()), (1, 1), "the sweeper ended, and begins again");
+    tokio::time::sleep(1000 * SECOND).await;
+    assert_eq!((live(), kept()), (0, 0));
     // One that nobody confirmed, after a minute.
     let hand = Hand::new(&sides.client, Encoding::Binary, &sides.serve(echo())).await;
     assert_eq!(live(), 1);

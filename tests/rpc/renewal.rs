@@ -98,6 +98,10 @@ async fn keys_are_wiped_when_sessions_are_over_without_another_message() {
     assert_eq!(live(), 1);
     tokio::time::sleep(60 * SECOND).await;
     assert_eq!(live(), 0);
+    let kept = || sides.client.telemetry().value(Metric::SessionsLive);
+    assert_eq!(kept(), 1, "a client's idle time is its own, a quarter of an hour");
+    tokio::time::sleep(900 * SECOND).await;
+    assert_eq!(kept(), 0);
 }
 
 #[test]
