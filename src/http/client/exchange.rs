@@ -35,6 +35,12 @@ use crate::{
     telemetry,
 };
 
+/// What a call needs until it ends. In a box, for the future of every request is moved, and this is half of it.
+struct Call<S> {
+    below: Below<S>,
+    inner: Inner,
+}
+
 /// A request as it is sealed, perhaps more than once.
 struct Inner {
     parts: request::Parts,
@@ -46,7 +52,7 @@ struct Inner {
 /// happens seldom is boxed.
 pub(super) fn exchange<S, B, R>(
     shared: Arc<Shared>,
-    mut below: Below<S>,
+    below: Below<S>,
     request: Request<B>,
     is_traced: bool,
 ) -> impl Future<Output = Result<Response<OpenBody<R>>>>
@@ -62,48 +68,55 @@ where
     R::Error: Into<BoxError>,
 {
     let (parts, body) = request.into_parts();
-    let mut source = Source::new(body);
-    let inner = place(&shared.options.config, &parts)
-        .map(|place| Box::new(Inner { parts, place, at_hand: Vec::new() }));
+    let mut rest = Some(Source::new(body));
+    let call = place(&shared.options.config, &parts)
+        .map(|place| Box::new(Call { below, inner: Inner { parts, place, at_hand: Vec::new() } }));
+    // Blocks end where their variables would else be kept until the response is there.
     async move {
         let options = &shared.options;
-        let mut inner = inner?;
-        inner.at_hand = source.at_hand().await;
-        let mut rest = (!source.is_ended()).then_some(source);
+        let mut call = call?;
+        let Call { below, inner } = &mut *call;
+        if let Some(source) = &mut rest {
+            inner.at_hand = source.at_hand().await;
+        }
+        rest.take_if(|source| source.is_ended());
         let whole = rest.is_none();
+        let limit = options.config.bounds().request;
         let (mut renewed, mut repeated) = (false, false);
         loop {
-            // First of all, since not even a hello goes to where no request can go.
-            let plaintext = inner.encode()?;
-            let kept = shared.sessions.at(&inner.place);
-            let session = match kept.ready() {
-                Some(session) => session,
-                None => {
-                    let handshake = |own| handshake(options.config.clone(), &options.copied, own, &inner);
-                    Box::pin(kept.renewed(&mut below, handshake)).await?
+            let (kept, session, began, bytes, sealer, awaiting) = {
+                // First of all, since not even a hello goes to where no request can go.
+                let plaintext = inner.encode()?;
+                let kept = shared.sessions.at(&inner.place);
+                let session = match kept.ready() {
+                    Some(session) => session,
+                    None => {
+                        let handshake = |own| handshake(options.config.clone(), &options.copied, own, inner);
+                        Box::pin(kept.renewed(below, handshake)).await?
+                    }
+                };
+                // Where our span is off, the present one is somebody else's.
+                if is_traced {
+                    note_session(&Span::current(), session.id(), session.peer());
                 }
+                let last = if whole { Final::Yes } else { Final::No };
+                let began = now();
+                let unsent = match session.draft_request(plaintext, last, limit, true, &mut rng(), began) {
+                    // It ended between the two lines above; nothing has been sent.
+                    Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
+                        renewed = true;
+                        kept.forget(&session);
+                        continue;
+                    }
+                    unsent => unsent?,
+                };
+                let proof = Signing::new(&options.config, unsent.leaf()).await?;
+                let protocol::Request { bytes, rest, response } = unsent.write(proof.as_ref());
+                (kept, session, began, bytes, rest, response)
             };
-            // Where our span is off, the present one is somebody else's.
-            if is_traced {
-                note_session(&Span::current(), session.id(), session.peer());
-            }
-            let last = if whole { Final::Yes } else { Final::No };
-            let limit = options.config.bounds().request;
-            let began = now();
-            let unsent = match session.draft_request(plaintext, last, limit, true, &mut rng(), began) {
-                // It ended between the two lines above; nothing has been sent.
-                Err(error) if error.code() == Some(Code::UnknownSession) && !renewed => {
-                    renewed = true;
-                    kept.forget(&session);
-                    continue;
-                }
-                unsent => unsent?,
-            };
-            let proof = Signing::new(&options.config, unsent.leaf()).await?;
-            let protocol::Request { bytes, rest: sealer, response: awaiting } = unsent.write(proof.as_ref());
             let records = rest.take().zip(sealer).map(|(source, sealer)| Sealing::new(source, sealer, None));
-            let bear = |body| outer(options, &inner.parts, &session, body);
             let body = SealBody::records(bytes.clone(), records);
+            let bear = |body| outer(options, &inner.parts, &session, body);
             let answer = timeout(options.config.bounds().response, async {
                 below.ready().await?;
                 let (response, twice) = match below.call(bear(body)).await {
@@ -114,17 +127,20 @@ where
                     }
                     response => (response?, false),
                 };
-                let (head, body) = response.into_parts();
-                match Content::of(&head.headers) {
-                    Some(Content::Records(encoding)) if head.status == StatusCode::OK => {
+                let (content, status, version, body) = {
+                    let (head, body) = response.into_parts();
+                    (Content::of(&head.headers), head.status, head.version, body)
+                };
+                match content {
+                    Some(Content::Records(encoding)) if status == StatusCode::OK => {
                         let limits = options.config.bounds();
                         let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
                         let record = std::future::poll_fn(|cx| frames.poll_record(cx)).await;
-                        let opened = open(options, &awaiting, record, frames, head.version);
+                        let opened = open(options, &awaiting, record, frames, version);
                         opened.inspect_err(|error| count(options.config.telemetry(), error))
                     }
                     Some(Content::Error) => Err(Box::pin(refused(&awaiting, body, twice)).await),
-                    _ => Err(Error::Unsealed { status: head.status.as_u16() }),
+                    _ => Err(Error::Unsealed { status: status.as_u16() }),
                 }
             });
             match answer.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" })) {

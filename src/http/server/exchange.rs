@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use ::http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, request, response, uri::PathAndQuery,
+    Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, response,
+    uri::PathAndQuery,
 };
 use bytes::Bytes;
 use http_body::Body;
@@ -48,42 +49,40 @@ where
 {
     let limits = shared.options.config.bounds();
     let page = shared.page(request.headers());
-    let (outer, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    let outer = Outer { uri: parts.uri, version: parts.version, extensions: parts.extensions };
     let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
+    // Blocks end where their variables would else be kept until the response is there.
     async move {
-        let record = first_record(&mut frames, shared.options.config.bounds().handshake).await;
-        let opened = record.and_then(|record| shared.responder.open(record, now()));
-        let taken = match opened {
-            Ok((offered, subject)) => match take(&shared.options, outer, frames, offered) {
-                Ok(exchange) => Ok((exchange, subject)),
-                Err(error) => Err((error, Some(subject))),
-            },
-            Err(refused) => Err(refused),
-        };
-        let (Exchange { request, caller, response: mut sealer, failure }, subject) = match taken {
-            Ok(taken) => taken,
-            Err((error, subject)) => {
-                return Ok(shared.outer(shared.refuse(error, subject.as_ref()), page));
+        let (request, mut sealer, failure, subject) = {
+            let record = first_record(&mut frames, shared.options.config.bounds().handshake).await;
+            match record.and_then(|record| open(&shared, outer, frames, record)) {
+                Ok((Taken { request, caller, response, failure }, subject)) => {
+                    // Where our span is off, the present one is somebody else's.
+                    if is_traced {
+                        note_session(&Span::current(), caller.session(), caller.node_id());
+                    }
+                    (request, response, failure, subject)
+                }
+                Err((error, subject)) => {
+                    return Ok(shared.outer(shared.refuse(error, subject.as_ref()), page));
+                }
             }
         };
-        // Where our span is off, the present one is somebody else's.
-        if is_traced {
-            note_session(&Span::current(), caller.session(), caller.node_id());
-        }
-        let (head, body) = inner.call(request).await?.into_parts();
-        let mut source = Source::new(body);
-        let content = source.at_hand().await;
-        // The service may have answered a request whose later records were forged: that answer counts for nothing.
-        let found = failure.as_ref().and_then(|failure| failure.found());
-        let sealed = match found.map_or_else(|| seal(head, content, &source, &mut sealer), Err) {
-            Ok((draft, last)) => {
-                let proof = Signing::new(&shared.options.config, draft.leaf()).await;
-                proof.map(|proof| (draft.write(proof.as_ref()), last))
+        let (source, draft, last) = {
+            let (head, body) = inner.call(request).await?.into_parts();
+            let mut source = Source::new(body);
+            let content = source.at_hand().await;
+            // The service may have answered a request whose later records were forged: that answer counts for nothing.
+            let found = failure.as_ref().and_then(|failure| failure.found());
+            match found.map_or_else(|| seal(head, content, &source, &mut sealer), Err) {
+                Ok((draft, last)) => (source, draft, last),
+                Err(error) => return Ok(shared.outer(shared.refuse(error, Some(&subject)), page)),
             }
-            Err(error) => Err(error),
         };
-        let response = match sealed {
-            Ok((first, last)) => {
+        let response = match Signing::new(&shared.options.config, draft.leaf()).await {
+            Ok(proof) => {
+                let first = draft.write(proof.as_ref());
                 let rest = (last == Final::No).then(|| Sealing::new(source, sealer, failure));
                 let mut response = Response::new(SealBody::records(first, rest));
                 // Nothing else of the inner response: its extensions may hold words for the outer status line.
@@ -94,6 +93,13 @@ where
         };
         Ok(shared.outer(response, page))
     }
+}
+
+/// What is still of use of the outer request's head.
+struct Outer {
+    uri: Uri,
+    version: Version,
+    extensions: Extensions,
 }
 
 /// The first record; where it says that it is the last one too, the end of the body after it.
@@ -118,7 +124,7 @@ where
 }
 
 /// A request that is to be served now.
-struct Exchange<B> {
+struct Taken<B> {
     request: Request<OpenBody<B>>,
     caller: Verified,
     response: Sealer,
@@ -126,13 +132,26 @@ struct Exchange<B> {
     failure: Option<Arc<Failure>>,
 }
 
+/// Opens; then compares and claims.
+fn open<B>(
+    shared: &Shared,
+    outer: Outer,
+    frames: Frames<B>,
+    record: Record,
+) -> Result<(Taken<B>, Subject), (Error, Option<Subject>)>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let (offered, subject) = shared.responder.open(record, now())?;
+    match take(&shared.options, outer, frames, offered) {
+        Ok(taken) => Ok((taken, subject)),
+        Err(error) => Err((error, Some(subject))),
+    }
+}
+
 /// Compares and claims.
-fn take<B>(
-    options: &Options,
-    outer: request::Parts,
-    mut frames: Frames<B>,
-    offered: Offered,
-) -> Result<Exchange<B>>
+fn take<B>(options: &Options, outer: Outer, mut frames: Frames<B>, offered: Offered) -> Result<Taken<B>>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -156,7 +175,7 @@ where
     *request.extensions_mut() = outer.extensions;
     request.extensions_mut().insert(claimed.caller);
     request.extensions_mut().insert(head.scheme);
-    Ok(Exchange { request, caller: claimed.caller, response: claimed.response, failure })
+    Ok(Taken { request, caller: claimed.caller, response: claimed.response, failure })
 }
 
 /// The inner path, less the stripped prefix, which must be the outer path byte for byte.

@@ -42,6 +42,9 @@ pub use cors::Cors;
 /// Addresses whose plaintext requests are logged, once each.
 const MOST_LOGGED: usize = 1024;
 
+/// Tells nginx to pass on what comes as it comes.
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
 /// Opens what comes to the service below it, and seals what that answers.
 ///
 /// The service gets the inner request: the inner authority as `host`, and in its extensions [`Verified`] and
@@ -249,7 +252,7 @@ impl Shared {
     fn outer<R>(&self, mut response: Response<R>, page: Option<HeaderValue>) -> Response<R> {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
         if let (Some(cors), Some(page)) = (&self.options.cors, page) {
             cors.add(headers, page);
         }
