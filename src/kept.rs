@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   none ──call──> handshaking ──reply──> ready ──stale: a call──> ready, and handshaking beside it
-//!                       │ every call waits for the same handshake; it goes on while one of them lives
+//!    ^                  │ every call waits for the same handshake; it goes on while one of them lives
+//!    └────────────────────────────────────── ready ──over: swept, so that its keys are wiped
 //! ```
 
 use std::{
@@ -31,7 +32,7 @@ type Underway = Shared<Handshake>;
 
 #[derive(Clone, Default)]
 pub(crate) struct Kept {
-    shared: Arc<Shelf>,
+    shelf: Arc<Shelf>,
 }
 
 #[derive(Default)]
@@ -57,9 +58,10 @@ impl Kept {
         self.lock().usable(now())
     }
 
-    /// With whom the session is that was made last.
+    /// With whom the session is that is kept; of two, the newer one.
     pub(crate) fn peer(&self) -> Option<NodeId> {
-        self.lock().ready.as_ref().map(|session| session.peer())
+        let slot = self.lock();
+        slot.ready.as_ref().or(slot.before.as_ref()).map(|session| session.peer())
     }
 
     /// A session for a call that has the service `below`, where none is [ready](Self::ready).
@@ -133,14 +135,14 @@ impl Kept {
             underway
         };
         if result.is_ok() {
-            self.shared.sweeper.keep_sweeping(&self.shared);
+            self.shelf.sweeper.keep_sweeping(&self.shelf);
         }
         // Not under the lock, since it may be the last one that waited.
         drop(underway);
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot> {
-        self.shared.lock()
+        self.shelf.lock()
     }
 }
 
@@ -152,12 +154,17 @@ impl Shelf {
 
 impl Sweep for Shelf {
     fn sweep(&self, now: Instant) -> bool {
+        // One that a call or a stream holds is not: the next record may make it serve again, and its keys stay anyway.
+        let is_over = |session: &mut Arc<Session>| {
+            Arc::strong_count(session) == 1 && session.is_stale(now) && !session.serves_meanwhile(now)
+        };
         let mut slot = self.lock();
-        // What no call is ever going to get.
-        let is_over = |session: &mut Arc<Session>| session.is_stale(now) && !session.serves_meanwhile(now);
-        slot.ready.take_if(is_over);
-        slot.before.take_if(is_over);
-        slot.ready.is_some() || slot.before.is_some()
+        let over = (slot.ready.take_if(is_over), slot.before.take_if(is_over));
+        let is_any_left = slot.ready.is_some() || slot.before.is_some();
+        drop(slot);
+        // Not under the lock, since a config of the application may go with it.
+        drop(over);
+        is_any_left
     }
 }
 

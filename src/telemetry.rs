@@ -110,7 +110,8 @@ impl Telemetry {
     }
 
     /// How many signatures were made for records, by how many records they were for: up to each of
-    /// [`BATCH_BOUNDS`], and above the one before.
+    /// [`BATCH_BOUNDS`], and above the one before. Where several configs share an identity, a batch of theirs counts
+    /// for the one that signed it.
     #[must_use]
     pub fn batches(&self) -> [u64; BATCH_BOUNDS.len()] {
         std::array::from_fn(|bucket| self.batches[bucket].load(Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! Round trips per second through one WebSocket connection over loopback: plain, wss, and sealed, in one run, as
+//! Round trips per second through one WebSocket connection over loopback: plain, mTLS, and sealed, in one run, as
 //! ratios to plain.
 //!
 //! `cargo bench --bench duplex --features websocket` takes under four minutes; `-- --quick` under one. The ways run in
@@ -11,6 +11,8 @@
 mod echo;
 #[path = "../load/modes.rs"]
 mod modes;
+#[path = "../load/tls.rs"]
+mod tls;
 mod ways;
 
 use std::time::Duration;

@@ -9,11 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use rcgen::{CertificateParams, KeyPair};
-use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{PrivateKeyDer, ServerName},
-};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -35,6 +31,7 @@ use tower_seal::{
 use crate::{
     echo::{Flush, Measure, echo},
     modes::{Mode, Signed},
+    tls,
 };
 
 /// Plain with the buffers that sealed connections have.
@@ -59,7 +56,7 @@ pub(crate) async fn all(flush: Flush) -> Vec<Way> {
     let mut ways = vec![
         plain("plain", flush, WebSocketConfig::default()).await,
         plain(SMALL, flush, small).await,
-        wss(flush).await,
+        mtls(flush).await,
     ];
     for mode in Mode::all() {
         ways.push(sealed(mode, flush).await);
@@ -141,37 +138,19 @@ async fn plain(name: &'static str, flush: Flush, settings: WebSocketConfig) -> W
     Way { name: name.to_owned(), client: Box::new(Raw(client)), configs: None }
 }
 
-/// TLS 1.3 by rustls and aws-lc-rs.
-async fn wss(flush: Flush) -> Way {
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
+/// TLS 1.3 with certificates on both sides, by rustls and aws-lc-rs.
+async fn mtls(flush: Flush) -> Way {
+    let (server, client) = tls::configs(rustls::crypto::aws_lc_rs::default_provider());
     let acceptor = TlsAcceptor::from(Arc::new(server));
     let address = serve(async move |stream| {
         let stream = acceptor.accept(stream).await.unwrap();
         echo(Raw(accept_async_with_config(stream, None).await.unwrap()), flush).await;
     })
     .await;
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
     let name = ServerName::try_from("localhost").unwrap();
     let stream = TlsConnector::from(Arc::new(client)).connect(name, dial(address).await).await.unwrap();
     let (client, _) = client_async_with_config("wss://localhost/", stream, None).await.unwrap();
-    Way { name: "wss".to_owned(), client: Box::new(Raw(client)), configs: None }
+    Way { name: "mTLS".to_owned(), client: Box::new(Raw(client)), configs: None }
 }
 
 async fn sealed(mode: Mode, flush: Flush) -> Way {

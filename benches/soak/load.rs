@@ -121,9 +121,11 @@ impl Stage {
         while let Some(ended) = load.join_next().await {
             ended.unwrap();
         }
-        // Until there are the two that listen and the sweeper, or it is clear that something hangs.
+        // Until there are the two that listen and the sweepers, of the server and of each layer, or it is clear that
+        // something hangs.
         let (metrics, telemetry) = (Handle::current().metrics(), self.server.telemetry());
-        let is_left = || metrics.num_alive_tasks() > 3 || telemetry.value(Metric::ConnectionsLive) > 0;
+        let is_left =
+            || metrics.num_alive_tasks() > 3 + NODES || telemetry.value(Metric::ConnectionsLive) > 0;
         let patience = Instant::now() + Duration::from_secs(10);
         while is_left() && Instant::now() < patience {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -21,51 +21,62 @@ use tower_seal::{
     trust::AnyIdentity,
 };
 
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 13] = [
     "handshake, both sides",
-    "record of 1 KiB, sealed and opened, binary, unsigned",
-    "record of 1 KiB, sealed and opened, json, unsigned",
-    "record of 1 KiB, sealed and opened, binary, signed alone",
+    "record of 1 KiB, sealed, binary, unsigned",
+    "record of 1 KiB, opened, binary, unsigned",
+    "record of 1 KiB, sealed, json, unsigned",
+    "record of 1 KiB, opened, json, unsigned",
+    "record of 1 KiB, sealed, binary, signed alone",
+    "record of 1 KiB, opened, binary, signed alone",
     "exchange of 1 KiB each way, core, binary, unsigned",
     "http exchange of 1 KiB each way, bare",
     "http exchange of 1 KiB each way, binary, unsigned",
     "http exchange of 1 KiB each way, json, unsigned",
+    "http exchange of 64 KiB each way, json, unsigned",
     "64 http exchanges of 1 KiB each way, binary, signed together",
 ];
 
 /// How often a case is run, after a tenth of that to warm up.
 pub(crate) const TURNS: u32 = 100;
+const WARM_UP: u32 = TURNS / 10;
 
 const LIMIT: usize = 1 << 20;
-const TEXT: [u8; 1024] = [b'x'; 1024];
+const TEXT: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 pub(crate) fn run(name: &str) {
     let words: Vec<&str> = name.split(", ").collect();
     let has = |word: &str| words.contains(&word);
     let encoding = if has("json") { Encoding::Json } else { Encoding::Binary };
     let signatures = if has("unsigned") { Signatures::Handshake } else { Signatures::Every };
+    let text = if name.contains("64 KiB") { &TEXT[..] } else { &TEXT[..1024] };
     if name.starts_with("handshake") {
         let config = || Config::new(Identity::generate(), AnyIdentity).hybrid(Hybrid::Off);
         let (client, server) = (config(), Responder::new(config()));
         turns(|| drop(black_box(handshake(&client, &server))));
     } else if name.starts_with("record") {
         let (mut sealer, mut opener) = stream(signatures, encoding);
-        turns(|| record(&mut sealer, &mut opener, encoding));
+        if has("sealed") {
+            turns(|| drop(black_box(seal(&mut sealer, text))));
+        } else {
+            let frames: Vec<_> = (0..WARM_UP + TURNS).map(|_| seal(&mut sealer, text)).collect();
+            let mut frames = frames.into_iter();
+            turns(|| open(&mut opener, frames.next().unwrap(), encoding));
+        }
     } else if has("core") {
-        exchanges(signatures, encoding);
+        exchanges(signatures, encoding, text);
     } else {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let config =
             || Config::new(Identity::generate(), AnyIdentity).signatures(signatures).encoding(encoding);
         let many = if name.starts_with("64") { 64 } else { 1 };
         if has("bare") {
-            let call = |service| http_exchange(service);
-            turns(|| runtime.block_on(call(service_fn(echo))));
+            turns(|| runtime.block_on(http_exchange(service_fn(echo), text)));
         } else {
             let sealed = SealLayer::new(config()).layer(UnsealLayer::new(config()).layer(service_fn(echo)));
             turns(|| {
                 runtime.block_on(async {
-                    drop(join_all((0..many).map(|_| http_exchange(sealed.clone()))).await)
+                    drop(join_all((0..many).map(|_| http_exchange(sealed.clone(), text))).await)
                 });
             });
         }
@@ -73,7 +84,7 @@ pub(crate) fn run(name: &str) {
 }
 
 fn turns(mut turn: impl FnMut()) {
-    (0..TURNS / 10).for_each(|_| turn());
+    (0..WARM_UP).for_each(|_| turn());
     measured_turns(&mut turn);
 }
 
@@ -103,20 +114,22 @@ fn stream(signatures: Signatures, encoding: Encoding) -> (Sealer, Opener) {
     let now = Instant::now();
     let (mut sealer, mut back) = ours.into_duplex(false, now).unwrap();
     let (mut answer, mut opener) = theirs.into_duplex(false, now).unwrap();
-    record(&mut sealer, &mut opener, encoding);
-    record(&mut answer, &mut back, encoding);
+    open(&mut opener, seal(&mut sealer, b""), encoding);
+    open(&mut back, seal(&mut answer, b""), encoding);
     (sealer, opener)
 }
 
-fn record(sealer: &mut Sealer, opener: &mut Opener, encoding: Encoding) {
-    let now = Instant::now();
-    let frame = sealer.seal(black_box(&TEXT[..]), Final::No, now).unwrap();
-    let frame = frame.try_into_mut().unwrap_or_else(|frame| BytesMut::from(&frame[..]));
-    let record = Record::parse(frame, encoding, LIMIT).unwrap();
-    black_box(opener.open(record, now).unwrap());
+fn seal(sealer: &mut Sealer, text: &[u8]) -> BytesMut {
+    let frame = sealer.seal(black_box(text), Final::No, Instant::now()).unwrap();
+    frame.try_into_mut().unwrap_or_else(|frame| BytesMut::from(&frame[..]))
 }
 
-fn exchanges(signatures: Signatures, encoding: Encoding) {
+fn open(opener: &mut Opener, frame: BytesMut, encoding: Encoding) {
+    let record = Record::parse(frame, encoding, LIMIT).unwrap();
+    black_box(opener.open(record, Instant::now()).unwrap());
+}
+
+fn exchanges(signatures: Signatures, encoding: Encoding, text: &[u8]) {
     let config = || Config::new(Identity::generate(), AnyIdentity).signatures(signatures).encoding(encoding);
     let server = Responder::new(config());
     let (session, theirs) = handshake(&config(), &server);
@@ -126,7 +139,7 @@ fn exchanges(signatures: Signatures, encoding: Encoding) {
     turns(|| {
         let now = Instant::now();
         let timeout = Duration::from_secs(60);
-        let request = session.request(&TEXT[..], Final::Yes, timeout, false, &mut rng(), now).unwrap();
+        let request = session.request(text, Final::Yes, timeout, false, &mut rng(), now).unwrap();
         let (offered, _) = server.open(parse(&request.bytes), now).unwrap();
         let mut claimed = offered.claim(false, &mut rng(), now).unwrap();
         let response = claimed.response.seal(&claimed.plaintext[..], Final::Yes, now).unwrap();
@@ -141,15 +154,15 @@ where
     Ok(Response::new(Full::new(request.into_body().collect().await.unwrap().to_bytes())))
 }
 
-async fn http_exchange<S, R>(service: S)
+async fn http_exchange<S, R>(service: S, text: &'static [u8])
 where
     S: Service<Request<Full<Bytes>>, Response = Response<R>, Error: std::fmt::Debug>,
     R: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
 {
     let request = Request::post("http://localhost:8080/echo")
         .header("content-type", "application/octet-stream")
-        .body(Full::new(Bytes::from_static(&TEXT)))
+        .body(Full::new(Bytes::from_static(text)))
         .unwrap();
     let response = service.oneshot(request).await.unwrap();
-    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), TEXT.len());
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), text.len());
 }

@@ -52,7 +52,8 @@ type Repeatable = Arc<dyn Fn(&request::Parts, &[u8]) -> bool + Send + Sync>;
 /// Seals what goes through the service below it.
 ///
 /// The handshake happens on first use, once for each origin. Below it stands any HTTP client whose body type
-/// is [`SealBody`]; above it, any caller. Nothing is passed on that did not come out of a record.
+/// is [`SealBody`]; above it, any caller. Nothing is passed on that did not come out of a record. A task forgets the
+/// sessions that are over, and ends with them.
 #[derive(Clone)]
 pub struct SealLayer {
     shared: Arc<Shared>,

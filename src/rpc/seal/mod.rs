@@ -34,7 +34,7 @@ type Repeatable = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 ///
 /// The handshake happens on first use. Above it stands any caller of a `Service<Bytes, Response =
 /// Option<Bytes>>`, for one JSON-RPC message or batch of at most 1 MiB each time. Nothing is passed on that did
-/// not come out of a record.
+/// not come out of a record. A task forgets the session when it is over, and ends with it.
 ///
 /// No answer is right for a notification, a response, and a batch of them; for anything else it is an error. An
 /// answer to them is dropped. The service below must answer a notification too, with `None` where its transport
