@@ -1,5 +1,6 @@
 //! What a stranger's bytes cost in memory, counted by the allocator in a program of its own: no more than so much for
-//! each KiB of them, and four times as many bytes never more than about four times as much.
+//! each KiB of them, and four times as many bytes never more than about four times as much; where content passes
+//! through, no more than so much, however long it is.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,6 +11,7 @@ mod hand;
 #[path = "../protocol/support/wire.rs"]
 mod wire;
 
+mod bodies;
 mod inputs;
 mod linear;
 mod paths;

@@ -1,6 +1,9 @@
 //! How long each side waits, by a clock that the tests turn.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{Request, Response};
 use tokio::{sync::mpsc, time::Instant};
@@ -338,32 +341,72 @@ async fn a_response_that_does_not_begin_in_time_ends_with_an_error() {
     }
 }
 
+// ---- sessions ----
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_first_answer_is_late_is_not_swept_and_serves_the_next_call() {
+    let sides = Sides::new();
+    // Later than a session may stay unconfirmed, and than several rounds of the sweeper.
+    let slow = app(|request| async move {
+        tokio::time::sleep(100 * SECOND).await;
+        Response::new(request.into_body())
+    });
+    let (wire, traffic) = Traffic::through(sides.serve(slow));
+    let http = sides.seal(wire);
+    for _ in 0..2 {
+        assert_eq!(ask(&http, post("http://example.com/", "hi")).await.unwrap(), (200, "hi".into()));
+    }
+    assert_eq!(traffic.values(), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_not_swept_while_a_response_rests_and_its_next_record_makes_it_serve_again() {
+    let sides = Sides::new();
+    let (tap, body) = channel();
+    let body = Arc::new(Mutex::new(Some(body)));
+    let app = app(move |_| {
+        let body = body.lock().unwrap().take().unwrap_or_else(empty);
+        async { Response::new(body) }
+    });
+    let (wire, traffic) = Traffic::through(sides.serve(app));
+    let http = sides.seal(wire);
+    let mut events = http.clone().oneshot(get("http://example.com/")).await.unwrap().into_body();
+    // Longer than a session may rest on either side, and shorter than it lasts.
+    tokio::time::sleep(1200 * SECOND).await;
+    tap.send("event");
+    assert_eq!(piece(&mut events).await.unwrap().unwrap(), "event");
+    assert_eq!(ask(&http, post("http://example.com/", "")).await.unwrap().0, 200);
+    assert_eq!(traffic.values(), (1, 2));
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_are_wiped_when_sessions_are_over_without_another_request() {
     use tower_seal::telemetry::Metric;
 
+    // All of them are sweepers: nothing else here has a task.
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let mut sides = Sides::new();
     sides.server = sides.server.limits(limits(|limits| limits.idle = 100 * SECOND));
     let http = sides.seal(sides.serve(echo()));
     ask(&http, post("http://example.com/", "")).await.unwrap();
     let live = || sides.server.telemetry().value(Metric::SessionsLive);
     let kept = || sides.client.telemetry().value(Metric::SessionsLive);
-    assert_eq!((live(), kept()), (1, 1));
+    assert_eq!((live(), kept(), tasks()), (1, 1, 2));
     tokio::time::sleep(90 * SECOND).await;
-    assert_eq!((live(), kept()), (1, 1));
+    assert_eq!((live(), kept(), tasks()), (1, 1, 2));
     tokio::time::sleep(60 * SECOND).await;
-    assert_eq!(live(), 0);
+    assert_eq!((live(), tasks()), (0, 1));
     assert_eq!(kept(), 1, "a client's idle time is its own, a quarter of an hour");
     tokio::time::sleep(900 * SECOND).await;
-    assert_eq!(kept(), 0);
+    assert_eq!((kept(), tasks()), (0, 0), "the sweepers end");
     ask(&http, post("http://example.com/", "")).await.unwrap();
-    assert_eq!((live(), kept()), (1, 1), "the sweeper ended, and begins again");
+    assert_eq!((live(), kept(), tasks()), (1, 1, 2), "and begin again");
     tokio::time::sleep(1000 * SECOND).await;
-    assert_eq!((live(), kept()), (0, 0));
+    assert_eq!((live(), kept(), tasks()), (0, 0, 0));
     // One that nobody confirmed, after a minute.
     let hand = Hand::new(&sides.client, Encoding::Binary, &sides.serve(echo())).await;
-    assert_eq!(live(), 1);
+    assert_eq!((live(), tasks()), (1, 1));
     tokio::time::sleep(100 * SECOND).await;
-    assert_eq!(live(), 0);
+    assert_eq!((live(), tasks()), (0, 0));
     drop(hand);
 }

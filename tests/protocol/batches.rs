@@ -2,9 +2,11 @@
 
 use serde_json::json;
 use tower_seal::{
+    NodeId,
     config::Encoding,
     error::Code,
     protocol::{Final, Record},
+    telemetry::Metric,
 };
 
 use crate::support::{
@@ -146,6 +148,30 @@ fn a_root_that_was_verified_vouches_for_its_very_signature_only() {
     pair.serve(&first.binary()).unwrap();
     second.signature.as_mut().unwrap().signature = hand::sign(&peer.seed, b"something else");
     assert_eq!(code(pair.offer(&second.binary())), Code::InvalidSignature);
+}
+
+#[test]
+fn a_root_that_was_verified_for_one_sender_proves_nothing_for_another() {
+    let mut pair = Pair::new();
+    let one = pair.by_hand();
+    pair.hand = [2; 32];
+    pair.server_trust.add(NodeId::from_bytes(hand::node_id(&pair.hand)));
+    let other = pair.by_hand();
+    // All of it holds, path and signature, but for who signed: that is not the peer of the second one's session.
+    let drafts = [one.request(1, b"x"), other.request(1, b"x"), one.request(2, b"x")];
+    let [first, foreign, last] = <[Wire; 3]>::try_from(seal_batch(&drafts, &one.seed)).unwrap();
+    pair.serve(&first.binary()).unwrap();
+    let verified = pair.server_metric(Metric::SignaturesVerified);
+    pair.serve(&last.binary()).unwrap();
+    assert_eq!(pair.server_metric(Metric::SignaturesVerified), verified, "the root is remembered");
+    for encoding in BOTH {
+        assert_eq!(code(pair.offer(&foreign.encode(encoding))), Code::InvalidSignature);
+    }
+    let mut honest = foreign.json();
+    honest["sender"] = const_hex::encode(first.sender).into();
+    assert_eq!(code(pair.offer(honest.to_string().as_bytes())), Code::InvalidSignature);
+    // The same record, signed by its own sender.
+    pair.serve(&drafts[1].seal().binary()).unwrap();
 }
 
 #[test]

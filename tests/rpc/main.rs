@@ -7,6 +7,7 @@ mod far;
 mod hand;
 mod support;
 
+mod batches;
 mod calls;
 mod carriage;
 mod endings;

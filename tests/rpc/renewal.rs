@@ -89,6 +89,22 @@ async fn notifications_alone_confirm_the_session_on_the_server_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_whose_first_answer_is_late_is_not_swept_and_serves_the_next_call() {
+    let sides = Sides::new();
+    // Later than a session may stay unconfirmed, and than several rounds of the sweeper.
+    let slow = app(|message| async move {
+        tokio::time::sleep(100 * SECOND).await;
+        reply(&parse(&message.bytes))
+    });
+    let (wire, traffic) = Traffic::through(sides.serve(slow));
+    let rpc = sides.seal(wire);
+    for _ in 0..2 {
+        assert_eq!(ask(&rpc, request(1, "m")).await.unwrap().unwrap(), response(1, "m"));
+    }
+    assert_eq!(traffic.values(), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn keys_are_wiped_when_sessions_are_over_without_another_message() {
     let sides = Sides::new().server_limits(|limits| limits.idle = 100 * SECOND);
     let rpc = sides.seal(sides.serve(echo()));
