@@ -27,13 +27,17 @@ use crate::{
     trust::Verified,
 };
 
-/// The most records that wait for their signatures, beside a mebibyte of messages.
-const MOST_UNSIGNED: usize = 256;
+/// The most records of one connection that wait for their signatures: beyond, a signature is a small part of the costs,
+/// and the far side, which could open the first ones meanwhile, would rest.
+const MOST_UNSIGNED: usize = 32;
+
+/// The most bytes of their messages, but for one that is longer.
+const MOST_UNSIGNED_BYTES: usize = 32 << 10;
 
 /// The sending half of a [`Sealed`](super::Sealed) connection: a sink of messages of at most 1 MiB.
 ///
 /// A message that it has taken leaves with the next flush at the latest, or the end, whoever calls for it. Of messages
-/// that have to be signed, those that are taken before a flush are signed together, up to 256 or a mebibyte.
+/// that have to be signed, those that are taken before a flush are signed together, up to 32 or 32 KiB.
 /// Closing ends this direction with authenticated words; the other one stays open.
 pub struct Sender<T> {
     pub(super) link: Arc<Link<T>>,
@@ -127,13 +131,14 @@ impl<T> Sender<T> {
     fn has_room(&self) -> bool {
         self.frame.is_none()
             && self.unsigned.len() < MOST_UNSIGNED
-            && self.unsigned_bytes + self.slot.as_ref().map_or(0, Bytes::len) <= PORTABLE_RECORD
+            && (self.unsigned.is_empty()
+                || self.unsigned_bytes + self.slot.as_ref().map_or(0, Bytes::len) <= MOST_UNSIGNED_BYTES)
     }
 
     /// Whether what has been sealed waits for its signature, and can do so while more is sealed.
     fn may_wait(&self) -> bool {
         let waits = self.unsigned.front().is_some_and(|first| !first.signing.is_ready());
-        waits && self.slot.is_none() && self.has_room() && self.unsigned_bytes < PORTABLE_RECORD
+        waits && self.slot.is_none() && self.has_room() && self.unsigned_bytes < MOST_UNSIGNED_BYTES
     }
 
     /// Makes a frame of the first record, once it is signed.
