@@ -325,7 +325,8 @@ pub struct Limits {
     pub waiting_bytes: usize,
     /// Incoming messages that are served at once on one two-way connection. 128.
     pub serving: usize,
-    /// Records that are ready at the same time, of all sessions of one identity, that are signed together: 1 to 256.
+    /// Records that are ready at the same time, of all sessions of one identity, that are signed together: 1 to 256, of
+    /// which one two-way connection gives at most 32, or 32 KiB, or one longer.
     /// 256; with 1 each has a signature of its own, which is costly, and no path. Of configs that share an identity, a
     /// record that waits may be joined by those of another with a higher limit. Above 1, a record lets others that are
     /// ready have a turn, as tokio's `yield_now` does: so, like that, it waits for ever in a foreign executor's

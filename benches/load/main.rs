@@ -1,5 +1,5 @@
-//! Requests per second over loopback: plain, TLS, sealed by hand, and sealed by the layers in every mode, by HTTP/1.1 and by WebSocket, in one run,
-//! as ratios to plain; and, where records are signed, how many by each signature.
+//! Requests per second over loopback: plain, TLS, sealed by hand, and sealed by the layers in every mode, by HTTP/1.1
+//! and by WebSocket, in one run, as ratios to plain; and, where records are signed, how many by each signature.
 //!
 //! `cargo bench --bench load --all-features` takes about a quarter of an hour; `-- --quick` under two minutes. Each
 //! way runs in turn, round after round, so that a noisy neighbour disturbs all alike; what is printed are medians over

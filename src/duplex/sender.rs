@@ -131,8 +131,9 @@ impl<T> Sender<T> {
     fn has_room(&self) -> bool {
         self.frame.is_none()
             && self.unsigned.len() < MOST_UNSIGNED
-            && (self.unsigned.is_empty()
-                || self.unsigned_bytes + self.slot.as_ref().map_or(0, Bytes::len) <= MOST_UNSIGNED_BYTES)
+            && self.slot.as_ref().is_none_or(|message| {
+                self.unsigned.is_empty() || self.unsigned_bytes + message.len() <= MOST_UNSIGNED_BYTES
+            })
     }
 
     /// Whether what has been sealed waits for its signature, and can do so while more is sealed.

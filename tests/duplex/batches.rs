@@ -148,6 +148,18 @@ async fn what_waits_to_be_signed_is_bounded() {
         let after = batches(&sides.client);
         assert_eq!((after[0] - before[0], after[1] - before[1]), (alone, in_pairs));
     }
+    // A long one between short ones keeps its place, and the end goes with what is before it.
+    let before: u64 = batches(&sides.client).iter().sum();
+    let lengths = [MIB / 1024, MIB / 16, MIB / 1024];
+    for length in lengths {
+        client.feed(vec![7; length].into()).await.unwrap();
+    }
+    client.close().await.unwrap();
+    for length in lengths {
+        assert_eq!(server.next().await.unwrap().unwrap().len(), length);
+    }
+    assert!(server.next().await.is_none());
+    assert_eq!(batches(&sides.client).iter().sum::<u64>() - before, 3);
 }
 
 #[tokio::test]

@@ -108,7 +108,6 @@ async fn those_that_are_dropped_leave_the_others_their_signature() {
     }
     assert_eq!(batches(&sides.client), [1, 0, 0, 1, 0, 0, 0, 0, 0]);
     assert_eq!(served.value(), 4);
-    ask_many(&rpc, 2).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,7 +42,7 @@ pub(crate) const TURNS: u32 = 100;
 const WARM_UP: u32 = TURNS / 10;
 
 const LIMIT: usize = 1 << 20;
-const TEXT: [u8; 64 << 10] = [b'x'; 64 << 10];
+static TEXT: [u8; 64 << 10] = [b'x'; 64 << 10];
 
 pub(crate) fn run(name: &str) {
     let words: Vec<&str> = name.split(", ").collect();

@@ -2,9 +2,10 @@
 //! that no noisy neighbour disturbs.
 //!
 //! `cargo run --release -p tower-seal-instructions` compares with `baseline.txt` here, and fails when anything is more
-//! than 5 % away from it: above, it has grown, and below, as much could grow back unseen. `-- --update` writes a new baseline, on purpose. `-- --keep FOLDER` leaves callgrind's files there,
-//! for `callgrind_annotate`. Needs valgrind; what it counts is that of a processor with AES and AVX2, but without
-//! instructions for SHA, whatever the machine has beyond, since that is what valgrind knows.
+//! than 5 % away from it: above, it has grown, and below, as much could grow back unseen. `-- --update` writes a new
+//! baseline, on purpose. `-- --keep FOLDER` leaves callgrind's files there, for `callgrind_annotate`. Needs valgrind;
+//! what it counts is that of a processor with AES and AVX2, but without instructions for SHA, whatever the machine has
+//! beyond, since that is what valgrind knows.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -88,8 +89,8 @@ fn compare(counts: &[(&str, u64)]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!(
-        "\naway from the baseline by more than {TOLERANCE} %, not in it, or only in it: {}\nmend that, or run `cargo run --release -p \
-         tower-seal-instructions -- --update` and commit the new baseline with the reason",
+        "\naway from the baseline by more than {TOLERANCE} %, not in it, or only in it: {}\nmend that, or run \
+         `cargo run --release -p tower-seal-instructions -- --update` and commit the new baseline with the reason",
         away.join("; ")
     );
     ExitCode::FAILURE
