@@ -86,10 +86,11 @@ async fn one_node_does_not_take_the_places_of_another() {
 #[tokio::test]
 async fn what_a_wrapper_has_started_gets_its_time_after_sigterm() {
     let home = Home::new();
-    let mark = home.path("mark");
-    // It has nothing to say that could be waited for.
+    let (mark, up) = (home.path("mark"), home.path("up"));
+    // It is not told of before it can be sent a signal.
     let server = format!(
-        "(trap 'sleep 3; echo done > {mark}; exit' TERM; while :; do sleep 0.1; done) > /dev/null 2>&1 & "
+        "(trap 'sleep 3; echo done > {mark}; exit' TERM; : > {up}; while :; do sleep 0.1; done) > /dev/null 2>&1 & \
+         until [ -e {up} ]; do sleep 0.1; done; "
     );
     let tell = r#"echo '{"jsonrpc":"2.0","method":"second","params":['$!']}'; "#;
     let serve = home.wrap(&[], &["sh", "-c", &[hello!(), &server, tell, "read line"].concat()]).await;
