@@ -6,25 +6,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../tests/support/pieces.rs"]
+mod pieces;
 #[path = "load/rates.rs"]
 mod rates;
 
 use std::{
     convert::Infallible,
-    future::poll_fn,
     hint::black_box,
-    pin::Pin,
     process::ExitCode,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use aes_gcm::{Aes256Gcm, KeyInit as _, aead::AeadInOut as _};
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame};
+use http_body::Body;
 use peak_alloc::PeakAlloc;
+use pieces::{PIECE, Pieces, discard};
 use rates::Rates;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_seal::{
@@ -37,7 +36,6 @@ use tower_seal::{
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
-const PIECE: usize = 256 << 10;
 /// The most heap, in bytes.
 const MOST: usize = 2 << 20;
 
@@ -109,10 +107,9 @@ impl Way {
         let (client, server) = layers(backend, signatures);
         let http = client.layer(server.layer(service_fn(serve)));
         let exchange = async |up, down| {
-            let request =
-                Request::post(format!("http://localhost/{down}")).body(Pieces { left: up }).unwrap();
+            let request = Request::post(format!("http://localhost/{down}")).body(Pieces(up)).unwrap();
             let response = http.clone().oneshot(request).await.unwrap();
-            assert_eq!(consume(response.into_body()).await, down);
+            assert_eq!(discard(response.into_body()).await, down);
         };
         // Everything is signed until the session is confirmed.
         exchange(0, 0).await;
@@ -133,8 +130,8 @@ where
     OpenBody<B>: Body<Error: std::fmt::Debug>,
 {
     let left = request.uri().path()[1..].parse().unwrap();
-    consume(request.into_body()).await;
-    Ok(Response::new(Pieces { left }))
+    discard(request.into_body()).await;
+    Ok(Response::new(Pieces(left)))
 }
 
 fn layers(backend: Backend, signatures: Signatures) -> (SealLayer, UnsealLayer) {
@@ -144,37 +141,6 @@ fn layers(backend: Backend, signatures: Signatures) -> (SealLayer, UnsealLayer) 
         Config::new(own.clone(), trust).backend(backend).signatures(signatures)
     };
     (SealLayer::new(config(&client, &server)), UnsealLayer::new(config(&server, &client)))
-}
-
-/// A body of so many bytes, each piece of which is new.
-struct Pieces {
-    left: usize,
-}
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let length = self.left.min(PIECE);
-        self.left -= length;
-        let piece = (length > 0).then(|| Ok(Frame::data(vec![b'x'; length].into())));
-        Poll::Ready(piece)
-    }
-}
-
-/// How many bytes there were.
-async fn consume<B: Body<Error: std::fmt::Debug>>(body: B) -> usize {
-    let (mut body, mut length) = (std::pin::pin!(body), 0);
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        if let Ok(data) = frame.unwrap().into_data() {
-            length += bytes::Buf::remaining(&data);
-        }
-    }
-    length
 }
 
 fn bare(backend: Backend, bytes: usize) {

@@ -1,15 +1,8 @@
 //! A body, however long, is never in memory as a whole: neither where it is sealed nor where it is opened.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    pin::{Pin, pin},
-    task::{Context, Poll},
-};
+use std::convert::Infallible;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body, Frame};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_seal::{
     config::{Backend, Encoding},
@@ -18,39 +11,11 @@ use tower_seal::{
 
 use crate::{
     alone, cost,
+    pieces::{Pieces, discard},
     readers::{config, runtime},
 };
 
 const MIB: usize = 1 << 20;
-
-/// As much as one record takes.
-const PIECE: usize = 256 << 10;
-
-/// A body of so many bytes, each piece of which is new.
-struct Pieces(usize);
-
-impl Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let length = self.0.min(PIECE);
-        self.0 -= length;
-        Poll::Ready((length > 0).then(|| Ok(Frame::data(vec![b'x'; length].into()))))
-    }
-}
-
-/// How many bytes there were. None of them is kept.
-async fn discard(body: impl Body<Data = Bytes, Error: std::fmt::Debug>) -> usize {
-    let (mut body, mut length) = (pin!(body), 0);
-    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        length += frame.unwrap().into_data().unwrap().len();
-    }
-    length
-}
 
 #[test]
 fn a_body_that_goes_both_ways_costs_a_few_records_however_long_it_is() {

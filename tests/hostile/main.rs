@@ -7,6 +7,8 @@
 #[allow(dead_code)]
 #[path = "../protocol/support/hand.rs"]
 mod hand;
+#[path = "../support/pieces.rs"]
+mod pieces;
 #[allow(dead_code)]
 #[path = "../protocol/support/wire.rs"]
 mod wire;

@@ -6,22 +6,12 @@ use futures_util::{FutureExt as _, future::join_all};
 use http::Response;
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
-use tower_seal::{
-    Config,
-    config::{Encoding, Limits},
-    telemetry::Metric,
+use tower_seal::config::{Encoding, Limits};
+
+use crate::{
+    costs::{assert_64_cost_one_signature_each_way, batches, verified},
+    support::*,
 };
-
-use crate::support::*;
-
-/// How often a side signed for 1, 2, up to 4, 8 … 256 records.
-fn batches(config: &Config) -> Vec<u64> {
-    config.telemetry().batches().to_vec()
-}
-
-fn verified(config: &Config) -> u64 {
-    config.telemetry().value(Metric::SignaturesVerified)
-}
 
 /// Makes the session, and forgets what that took.
 async fn warm(http: &Http) {
@@ -45,14 +35,8 @@ async fn requests_and_responses_that_are_ready_together_cost_one_signature_each_
         let sides = Sides::speaking(encoding);
         let http = sides.seal(sides.serve(echo()));
         warm(&http).await;
-        let before = (verified(&sides.client), verified(&sides.server));
-        ask_many(&http, 64).await;
-        for side in [&sides.client, &sides.server] {
-            assert_eq!(batches(side), [1, 0, 0, 0, 0, 0, 1, 0, 0], "one alone, and one for 64");
-            assert_eq!(side.telemetry().records_signed(), 65);
-        }
-        let after = (verified(&sides.client), verified(&sides.server));
-        assert_eq!((after.0 - before.0, after.1 - before.1), (1, 1), "verifications");
+        let both = [&sides.client, &sides.server];
+        assert_64_cost_one_signature_each_way(both, ask_many(&http, 64)).await;
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/costs.rs"]
+mod costs;
 mod far;
 mod hand;
 mod support;
