@@ -37,7 +37,7 @@ const MOST_UNSIGNED_BYTES: usize = 32 << 10;
 /// The sending half of a [`Sealed`](super::Sealed) connection: a sink of messages of at most 1 MiB.
 ///
 /// A message that it has taken leaves with the next flush at the latest, or the end, whoever calls for it. Of messages
-/// that have to be signed, those that are taken before a flush are signed together, up to 32 or 32 KiB.
+/// that have to be signed, those that are taken before a flush are signed together, up to 32, or 32 KiB, or one longer.
 /// Closing ends this direction with authenticated words; the other one stays open.
 pub struct Sender<T> {
     pub(super) link: Arc<Link<T>>,
