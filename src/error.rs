@@ -99,6 +99,9 @@ impl std::str::FromStr for Code {
 /// Everything that can go wrong, by who must act.
 ///
 /// `Display` says this level only; [`source`](StdError::source) has the rest.
+//
+// It has a destructor, which would run for every check that holds if errors were made in advance, as for `ok_or`. On the
+// path of every message they are made where a check fails.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {

@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench load --all-features` takes about a quarter of an hour; `-- --quick` under two minutes. Each
 //! way runs in turn, round after round, so that a noisy neighbour disturbs all alike; what is printed are medians over
-//! the rounds, and how far the rounds lie apart. Client and server share one process and its cores, as they share the
-//! costs. `-- --plot FILE` draws the first size as an SVG.
+//! the rounds, and how far their middle half lies apart. Client and server share one process and its cores, as they
+//! share the costs. `-- --plot FILE` draws the first size as an SVG.
 //!
 //! `-- --only "binary, unsigned" --over HTTP --size 1024` keeps plain, and the ways with this in their name.
 
@@ -34,7 +34,7 @@ struct Plan {
     round: Duration,
 }
 
-const FULL: Plan = Plan { rounds: 5, round: Duration::from_millis(400) };
+const FULL: Plan = Plan { rounds: 13, round: Duration::from_millis(150) };
 const QUICK: Plan = Plan { rounds: 3, round: Duration::from_millis(60) };
 
 /// Of one transport and size: the ways, each with its rates for every number in flight.

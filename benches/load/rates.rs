@@ -10,21 +10,20 @@ impl Rates {
     }
 
     pub(crate) fn median(&self) -> f64 {
+        self.quartiles()[1]
+    }
+
+    fn quartiles(&self) -> [f64; 3] {
         let mut rates = self.0.clone();
         rates.sort_by(f64::total_cmp);
-        rates[rates.len() / 2]
+        [1, 2, 3].map(|quarter| rates[rates.len() * quarter / 4])
     }
 
-    /// Half of what lies between the slowest and the fastest round, of the median.
-    fn spread(&self) -> f64 {
-        let (least, most) =
-            self.0.iter().fold((f64::MAX, 0_f64), |(least, most), rate| (least.min(*rate), most.max(*rate)));
-        (most - least) / 2.0 / self.median()
-    }
-
-    /// The median, its ratio to that of others, and the spread.
+    /// The median; then the ratio to others, also as a median, with half of what lies between its quartiles. It is taken
+    /// round by round, as a machine may be faster in one than in another.
     pub(crate) fn beside(&self, others: &Rates) -> String {
-        let (median, spread) = (self.median(), self.spread() * 100.0);
-        format!("{median:.0} ({:.2} ±{spread:.0} %)", median / others.median())
+        let ratios = Rates(self.0.iter().zip(&others.0).map(|(rate, other)| rate / other).collect());
+        let [first, median, third] = ratios.quartiles();
+        format!("{:.0} ({median:.2} ±{:.0} %)", self.median(), (third - first) / 2.0 / median * 100.0)
     }
 }

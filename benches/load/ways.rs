@@ -1,5 +1,7 @@
 //! The ways to carry a request: hyper's client to an axum server that echoes, with different things between.
 
+mod by_hand;
+
 use std::{
     convert::Infallible,
     future::Future,
@@ -12,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::State, routing::post};
-use bytes::{Bytes, BytesMut};
+use axum::{Router, routing::post};
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -23,19 +25,17 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use rand_core::UnwrapErr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::{Layer as _, Service, ServiceExt as _};
 use tower_seal::{
     Config,
-    config::{Backend, Encoding},
+    config::Backend,
     http::{SealLayer, UnsealLayer},
-    protocol::{Destination, Final, Initiator, Record, Responder},
 };
 
 use crate::{
-    modes::{Mode, Signed, Signing},
+    modes::{Mode, Signed},
     tls,
 };
 
@@ -80,7 +80,7 @@ impl Way {
 pub(crate) async fn all() -> Vec<Way> {
     let mut ways = vec![plain().await, mtls().await];
     for backend in Backend::ALL.iter().copied() {
-        ways.push(by_hand(backend).await);
+        ways.push(by_hand::way(backend).await);
     }
     for mode in Mode::all() {
         ways.push(sealed(mode).await);
@@ -161,48 +161,6 @@ async fn sealed(mode: Mode) -> Way {
     let address = serve(UnsealLayer::new(server).layer(echo()), std::future::ready).await;
     let http = Client::builder(TokioExecutor::new()).build(connector());
     Way { configs: Some(configs), ..way(mode, "http", address, SealLayer::new(client).layer(http)) }
-}
-
-/// Without layers: client and handler seal and open bodies themselves, by the core. Unsigned, and with nothing of the
-/// inner head under the seal. What the layers cost is what lies between this and theirs.
-async fn by_hand(backend: Backend) -> Way {
-    const LIMIT: usize = 1 << 20;
-    let mode = Mode { encoding: Encoding::Binary, signing: Signing::Unsigned, backend };
-    let (server, client) = mode.configs();
-    let server = Arc::new(Responder::new(server));
-    let (hello, initiator) = Initiator::start(&client, Destination::default(), &mut rng()).unwrap();
-    let (reply, theirs) = server.accept(&hello, |_| true, || true, &mut rng(), Instant::now()).unwrap();
-    server.admit(theirs);
-    let session = Arc::new(initiator.finish(&reply, Instant::now()).unwrap());
-
-    let parse = |body: Bytes| Record::parse(BytesMut::from(body), Encoding::Binary, LIMIT).unwrap();
-    let echo = post(async move |State(server): State<Arc<Responder>>, body: Bytes| {
-        let (offered, _) = server.open(parse(body), Instant::now()).map_err(|(error, _)| error).unwrap();
-        let mut claimed = offered.claim(false, &mut rng(), Instant::now()).unwrap();
-        claimed.response.seal(&claimed.plaintext[..], Final::Yes, Instant::now()).unwrap()
-    });
-    let app = Router::new().route("/echo", echo).with_state(server);
-    let address = serve(app, std::future::ready).await;
-    let http = Client::builder(TokioExecutor::new()).build(connector());
-    let url = format!("http://localhost:{}/echo", address.port());
-    let call: Call = Arc::new(move |body| {
-        let (http, session, length) = (http.clone(), session.clone(), body.len());
-        let timeout = Duration::from_secs(60);
-        let sealed =
-            session.request(&body[..], Final::Yes, timeout, false, &mut rng(), Instant::now()).unwrap();
-        let request = Request::post(&url).body(Full::new(sealed.bytes)).unwrap();
-        Box::pin(async move {
-            let response = http.request(request).await.unwrap();
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            let (opened, _) = sealed.response.open(parse(body), Instant::now()).unwrap();
-            assert_eq!(opened.plaintext.len(), length);
-        })
-    });
-    Way { name: format!("binary, unsigned, by hand, {backend:?}"), call, configs: None }
-}
-
-fn rng() -> UnwrapErr<getrandom::SysRng> {
-    UnwrapErr(getrandom::SysRng)
 }
 
 /// TLS 1.3 with certificates on both sides, by rustls and aws-lc-rs.

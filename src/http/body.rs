@@ -223,8 +223,10 @@ impl Budget {
     }
 
     fn spend(&mut self, bytes: usize) -> Result<()> {
-        const OVER: Error = Error::new(Code::TooLarge, "a body above the configured limit");
-        self.0 = self.0.checked_sub(bytes as u64).ok_or(OVER)?;
+        let Some(left) = self.0.checked_sub(bytes as u64) else {
+            return Err(Error::new(Code::TooLarge, "a body above the configured limit"));
+        };
+        self.0 = left;
         Ok(())
     }
 }
@@ -298,8 +300,9 @@ where
                 return self.frames.poll_end(cx).map(|end| end.err().map(Err));
             }
             let content = match ready!(self.frames.poll_record(cx)) {
-                Some(record) => record.and_then(|record| self.opener.open(record, now())),
-                None => Err(Error::new(Code::Truncated, "the body ended without a FINAL record")),
+                Ok(Some(record)) => self.opener.open(record, now()),
+                Ok(None) => Err(Error::new(Code::Truncated, "the body ended without a FINAL record")),
+                Err(error) => Err(error),
             }
             .and_then(|opened| self.budget.spend(opened.plaintext.len()).map(|()| opened.plaintext));
             match content {

@@ -83,16 +83,11 @@ where
     /// The next record; `None` at the end of the body.
     ///
     /// Errors: `malformed`, `too_large`, `truncated` within a record; `Transport`; `TimedOut`.
-    pub(super) fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Record>>> {
+    pub(super) fn poll_record(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Record>>> {
         loop {
             match self.cut() {
-                Ok(Some(record)) => return Poll::Ready(Some(Ok(record))),
-                Ok(None) if self.ended => return Poll::Ready(None),
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-            if let Err(error) = ready!(self.poll_more(cx)) {
-                return Poll::Ready(Some(Err(error)));
+                Ok(None) if !self.ended => ready!(self.poll_more(cx))?,
+                record => return Poll::Ready(record),
             }
         }
     }
@@ -129,7 +124,10 @@ where
             Encoding::Binary => self.cut_binary()?,
             Encoding::Json => self.cut_line()?,
         };
-        frame.map(|frame| Record::parse(frame, self.encoding, self.limit)).transpose()
+        match frame {
+            Some(frame) => Record::parse(frame, self.encoding, self.limit).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn cut_binary(&mut self) -> Result<Option<BytesMut>> {

@@ -94,16 +94,18 @@ enum Content {
 
 impl Content {
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        let essence = value.split(';').next().unwrap_or_default().trim();
-        [
-            Content::Handshake,
+        const ALL: [Content; 4] = [
             Content::Records(Encoding::Binary),
             Content::Records(Encoding::Json),
+            Content::Handshake,
             Content::Error,
-        ]
-        .into_iter()
-        .find(|content| essence.eq_ignore_ascii_case(content.media_type()))
+        ];
+        let value = headers.get(header::CONTENT_TYPE)?;
+        // First as this crate writes it.
+        ALL.into_iter().find(|content| value == content.media_type()).or_else(|| {
+            let essence = value.to_str().ok()?.split(';').next().unwrap_or_default().trim();
+            ALL.into_iter().find(|content| essence.eq_ignore_ascii_case(content.media_type()))
+        })
     }
 
     fn media_type(self) -> &'static str {

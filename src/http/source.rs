@@ -7,6 +7,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use http_body::Body;
+use smallvec::SmallVec;
 
 use super::BoxError;
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
 /// The most content in one record that is sent; far enough below what every receiver takes for a head and
 /// for padding.
 pub(super) const PIECE: usize = 256 << 10;
+
+/// Most bodies that are at hand are so in one piece.
+pub(super) type Pieces = SmallVec<[Bytes; 1]>;
 
 /// An inner body, from which pieces of content are taken as they are at hand.
 pub(super) struct Source<B> {
@@ -37,8 +41,8 @@ where
     }
 
     /// The content that is at hand now, up to [`PIECE`] bytes. It never waits.
-    pub(super) async fn at_hand(&mut self) -> Vec<Bytes> {
-        let (mut pieces, mut room) = (Vec::new(), PIECE);
+    pub(super) async fn at_hand(&mut self) -> Pieces {
+        let (mut pieces, mut room) = (Pieces::new(), PIECE);
         std::future::poll_fn(|cx| {
             while room > 0 && !self.is_ended() {
                 match self.poll_piece(cx, room) {

@@ -71,7 +71,9 @@ pub(super) fn parse(frame: BytesMut) -> Result<Record> {
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk().ok_or(SHORT)?;
+    let Some((head, tail)) = rest.split_first_chunk() else {
+        return Err(SHORT);
+    };
     *rest = tail;
     Ok(*head)
 }

@@ -120,7 +120,9 @@ impl Awaiting {
     ///
     /// Errors: those of [`Opener::open`], and `malformed` for the response of another request.
     pub fn open(&self, record: Record, now: Instant) -> Result<(Opened, Opener)> {
-        let opening = record.opening.ok_or(Error::malformed("a response without an opening"))?;
+        let Some(opening) = record.opening else {
+            return Err(Error::malformed("a response without an opening"));
+        };
         if opening.session != self.session.id() || opening.stream != self.stream || opening.deadline.is_some()
         {
             return Err(Error::malformed("the response of another request"));
@@ -181,7 +183,9 @@ impl Offered {
     /// The subject is for errors from here on. A record that fails is as it was.
     pub(super) fn open(session: Arc<Session>, record: &mut Record, now: Instant) -> Result<(Self, Subject)> {
         session.check_new_stream(now)?;
-        let opening = record.opening.ok_or(Error::malformed("a request without an opening"))?;
+        let Some(opening) = record.opening else {
+            return Err(Error::malformed("a request without an opening"));
+        };
         let Some(deadline @ 1..) = opening.deadline else {
             return Err(Error::malformed("a request without a deadline, or with one of 0"));
         };
@@ -220,8 +224,9 @@ impl Offered {
         let mut salt = [0; 16];
         rng.fill_bytes(&mut salt);
         let opening = Opening { salt, deadline: None, ..self.opening };
-        let not_confirmed = Error::new(Code::InvalidSignature, "the session has not been confirmed");
-        let caller = self.session.verified().ok_or(not_confirmed)?;
+        let Some(caller) = self.session.verified() else {
+            return Err(Error::new(Code::InvalidSignature, "the session has not been confirmed"));
+        };
         let stream = Stream::response(self.session, opening, self.first.map(Arc::new), now);
         Ok(Claimed {
             plaintext: self.plaintext,

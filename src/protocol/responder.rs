@@ -100,10 +100,15 @@ impl Responder {
     }
 
     fn find_and_open(&self, record: &mut Record, now: Instant) -> Result<(Offered, Subject)> {
-        let id = record.opening.ok_or(Error::malformed("a request without an opening"))?.session;
         const UNKNOWN: Error =
             Error::new(Code::UnknownSession, "no such session: it never was, or it has ended");
-        let session = self.sessions().find(&id).ok_or(UNKNOWN)?;
+        let Some(opening) = record.opening else {
+            return Err(Error::malformed("a request without an opening"));
+        };
+        let id = opening.session;
+        let Some(session) = self.sessions().find(&id) else {
+            return Err(UNKNOWN);
+        };
         // One reference is the table's, one is ours.
         if !session.takes_streams(now) || is_idle(&session, 2, &self.config, now) {
             self.sessions().remove(&id);

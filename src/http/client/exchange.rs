@@ -24,7 +24,7 @@ use crate::{
         frames::Frames,
         message, note_session, now, rng,
         sessions::{Place, without_query},
-        source::Source,
+        source::{Pieces, Source},
     },
     kept::Handshake,
     not_sent::is_unsent,
@@ -45,7 +45,7 @@ struct Call<S> {
 struct Inner {
     parts: request::Parts,
     place: Place,
-    at_hand: Vec<Bytes>,
+    at_hand: Pieces,
 }
 
 /// Seals, sends, opens. One flat future, since every request has one, and what is nested is in it twice; what
@@ -70,7 +70,7 @@ where
     let (parts, body) = request.into_parts();
     let mut rest = Some(Source::new(body));
     let call = place(&shared.options.config, &parts)
-        .map(|place| Box::new(Call { below, inner: Inner { parts, place, at_hand: Vec::new() } }));
+        .map(|place| Box::new(Call { below, inner: Inner { parts, place, at_hand: Pieces::new() } }));
     // Blocks end where their variables would else be kept until the response is there.
     async move {
         let options = &shared.options;
@@ -143,7 +143,7 @@ where
                     _ => Err(Error::Unsealed { status: status.as_u16() }),
                 }
             });
-            match answer.await.unwrap_or(Err(Error::TimedOut { waiting_for: "the response" })) {
+            match answer.await.unwrap_or_else(|_| Err(Error::TimedOut { waiting_for: "the response" })) {
                 Err(Error::Refused { code: Code::UnknownSession, signed: true }) => {
                     kept.forget(&session);
                     if repeated || !whole || !inner.is_repeatable(options) {
@@ -182,8 +182,9 @@ where
 fn place(config: &Config, parts: &request::Parts) -> Result<Place> {
     let host = || parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let authority = parts.uri.authority().map(|authority| authority.as_str()).or_else(host);
-    let authority =
-        authority.ok_or(Error::Misuse { reason: "a request needs an absolute URI or a host field" })?;
+    let Some(authority) = authority else {
+        return Err(Error::Misuse { reason: "a request needs an absolute URI or a host field" });
+    };
     Ok(Place::new(config, parts.uri.scheme_str().unwrap_or("http"), authority))
 }
 
@@ -200,7 +201,7 @@ where
 {
     let limit = config.bounds().handshake;
     let place = inner.place.clone();
-    let mut request = outer_request(&inner.parts, Content::Handshake, copied);
+    let mut request = outer_request(&inner.parts, Content::Handshake, copied, ());
     *request.extensions_mut() = inner.parts.extensions.clone();
     let shake = async move {
         let destination = Destination { origin: Some(&place.origin), audience: place.audience, target: None };
@@ -232,8 +233,8 @@ where
 }
 
 /// A `POST` to the inner URL without its query.
-fn outer_request(parts: &request::Parts, content: Content, copied: &[HeaderName]) -> Request<()> {
-    let mut request = Request::new(());
+fn outer_request<B>(parts: &request::Parts, content: Content, copied: &[HeaderName], body: B) -> Request<B> {
+    let mut request = Request::new(body);
     // With room for those that the transport adds.
     *request.headers_mut() = HeaderMap::with_capacity(6);
     *request.method_mut() = Method::POST;
@@ -279,7 +280,7 @@ fn outer<B>(
     body: SealBody<B>,
 ) -> Request<SealBody<B>> {
     let content = Content::Records(options.config.chosen_encoding());
-    let mut request = outer_request(parts, content, &options.copied).map(|()| body);
+    let mut request = outer_request(parts, content, &options.copied, body);
     *request.extensions_mut() = parts.extensions.clone();
     let mut hint = [0; 32];
     if const_hex::encode_to_slice(session.id().as_bytes(), &mut hint).is_ok()
@@ -309,7 +310,7 @@ where
 fn open<R>(
     options: &Options,
     awaiting: &Awaiting,
-    record: Option<Result<Record>>,
+    record: Result<Option<Record>>,
     frames: Frames<R>,
     version: Version,
 ) -> Result<Response<OpenBody<R>>>
@@ -318,7 +319,9 @@ where
     R::Error: Into<BoxError>,
 {
     let limits = options.config.bounds();
-    let record = record.unwrap_or(Err(Error::new(Code::Truncated, "a response without a record")))?;
+    let Some(record) = record? else {
+        return Err(Error::new(Code::Truncated, "a response without a record"));
+    };
     let (opened, opener) = awaiting.open(record, now())?;
     let (status, headers, content) = message::decode_response(&opened.plaintext, limits.head)?;
     let budget = Budget::new(limits.body, &content)?;

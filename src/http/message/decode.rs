@@ -70,11 +70,13 @@ pub(crate) fn decode_response(
     let (fields, content) = sections(reader, plaintext, max_head_bytes)?;
 
     // Informational responses would stand here, before the final one (RFC 9292 section 3.5.1).
-    let status = u16::try_from(status)
+    let Some(status) = u16::try_from(status)
         .ok()
         .filter(|status| (200..=599).contains(status))
         .and_then(|status| StatusCode::from_u16(status).ok())
-        .ok_or(Error::malformed("the status is below 200 or above 599"))?;
+    else {
+        return Err(Error::malformed("the status is below 200 or above 599"));
+    };
     Ok((status, fields::open(&fields)?, content))
 }
 

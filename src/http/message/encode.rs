@@ -39,8 +39,7 @@ pub(crate) fn encode_request<D: AsRef<[u8]>>(
     if parts.method == Method::CONNECT {
         return Err(misuse("CONNECT can't be sealed"));
     }
-    let scheme = parts.uri.scheme().unwrap_or(default_scheme).as_str().to_ascii_lowercase();
-    let scheme = target::scheme(scheme.as_bytes()).map_err(misuse)?;
+    let scheme = target::normal_scheme(parts.uri.scheme().unwrap_or(default_scheme)).map_err(misuse)?;
     let authority = authority(&parts.uri, &parts.headers)?;
     let path = path(&parts.uri)?;
     let content_len = content_len(content)?;

@@ -27,7 +27,7 @@ mod target;
 mod tests;
 mod varint;
 
-pub(crate) use decode::{RequestHead, decode_request, decode_response};
+pub(crate) use decode::{decode_request, decode_response};
 pub(crate) use encode::{encode_request, encode_response, usual_head};
 pub(crate) use fields::strip_infrastructure;
 

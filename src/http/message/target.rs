@@ -8,12 +8,23 @@ use http::uri::{Authority, Scheme};
 
 type Check<T = ()> = Result<T, &'static str>;
 
-/// `http` or `https`, in lower case as RFC 9110 section 4.2.3 normalises them.
+const OTHER_SCHEME: &str = "the scheme is neither http nor https";
+
+/// `http` or `https`, in lower case.
 pub(super) fn scheme(scheme: &[u8]) -> Check<Scheme> {
     match scheme {
         b"http" => Ok(Scheme::HTTP),
         b"https" => Ok(Scheme::HTTPS),
-        _ => Err("the scheme is neither http nor https"),
+        _ => Err(OTHER_SCHEME),
+    }
+}
+
+/// `http` or `https`, in any case, as RFC 9110 section 4.2.3 normalises them.
+pub(super) fn normal_scheme(scheme: &Scheme) -> Check<Scheme> {
+    match scheme.as_str() {
+        name if name.eq_ignore_ascii_case("http") => Ok(Scheme::HTTP),
+        name if name.eq_ignore_ascii_case("https") => Ok(Scheme::HTTPS),
+        _ => Err(OTHER_SCHEME),
     }
 }
 
@@ -21,18 +32,24 @@ pub(super) fn scheme(scheme: &[u8]) -> Check<Scheme> {
 ///
 /// The type alone takes `user@host`, `:80`, `host:http` and `a[b]` as well.
 pub(super) fn authority(authority: &Authority) -> Check {
-    if authority.as_str().contains('@') {
+    let authority = authority.as_str().as_bytes();
+    if authority.contains(&b'@') {
         return Err("the authority has userinfo");
     }
-    let host = authority.host();
-    let is_host = match host.strip_prefix('[') {
-        Some(literal) => literal != "]",
-        None => !host.is_empty() && !host.contains(['[', ']']),
+    let find = |wanted| authority.iter().position(|byte| *byte == wanted);
+    // A literal has colons of its own (RFC 3986 section 3.2.2).
+    let host_end = match authority {
+        [b'[', ..] => find(b']').map(|at| at + 1),
+        _ => find(b':'),
     };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    match authority.as_str().strip_prefix(host) {
-        Some("") if is_host => Ok(()),
-        Some(port) if is_host && port.strip_prefix(':').is_some_and(is_port) => Ok(()),
+    let (host, port) = authority.split_at(host_end.unwrap_or(authority.len()));
+    let is_host = match host {
+        [b'[', literal @ .., b']'] => !literal.is_empty(),
+        _ => !host.is_empty() && !host.iter().any(|byte| matches!(byte, b'[' | b']')),
+    };
+    match port {
+        [] if is_host => Ok(()),
+        [b':', port @ ..] if is_host && port.iter().all(u8::is_ascii_digit) => Ok(()),
         _ => Err("the authority is not a host and a port"),
     }
 }

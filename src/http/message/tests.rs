@@ -10,7 +10,8 @@ use http::{
 use proptest::prelude::*;
 
 use super::{
-    RequestHead, decode_request, decode_response, encode_request, encode_response, strip_infrastructure,
+    decode::RequestHead, decode_request, decode_response, encode_request, encode_response,
+    strip_infrastructure,
 };
 use crate::error::{Code, Error, Result};
 
@@ -214,15 +215,23 @@ mod opening {
         #[rustfmt::skip]
         let authorities = [
             "", "user@h", "user:pw@h", "@h", "u@", ":80", "h:80:80", "h:http", "h:-1", "h/", "h?", "h#",
-            "h h", "h%41", "[::1", "::1", "[::1]x", "[::1]:x", "a[::1]", "a[b]", "[]", "[]:80", "h\\",
-            "h\u{e9}", "h\r", "h\0",
+            "h h", "h%41", "[::1", "::1", "[::1]x", "[::1]:x", "a[::1]", "a[b]", "[]", "[]:", "[]:80",
+            "a]", "a]b", "[a]b", "[", "]", "h\\", "h\u{e9}", "h\r", "h\0",
         ];
         for authority in authorities {
             refused(open(&raw(b"GET", b"http", authority.as_bytes(), b"/", &[])), authority);
         }
-        for authority in
-            ["h", "h:80", "h:", "EXAMPLE.com", "127.0.0.1:8080", "[::1]", "[::1]:8080", "a_b-c.d~e!"]
-        {
+        for authority in [
+            "h",
+            "h:80",
+            "h:",
+            "EXAMPLE.com",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:",
+            "[::1]:8080",
+            "a_b-c.d~e!",
+        ] {
             let (head, _) = taken(open(&raw(b"GET", b"http", authority.as_bytes(), b"/", &[])), authority);
             assert_eq!(head.authority.as_str(), authority);
         }

@@ -57,8 +57,12 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn varint(&mut self) -> Result<u64> {
-        let (first, rest) = self.0.split_first().ok_or(TRUNCATED)?;
-        let (more, rest) = rest.split_at_checked((1 << (first >> 6)) - 1).ok_or(TRUNCATED)?;
+        let Some((first, rest)) = self.0.split_first() else {
+            return Err(TRUNCATED);
+        };
+        let Some((more, rest)) = rest.split_at_checked((1 << (first >> 6)) - 1) else {
+            return Err(TRUNCATED);
+        };
         self.0 = rest;
         Ok(more.iter().fold(u64::from(first & 0x3f), |value, byte| value << 8 | u64::from(*byte)))
     }
@@ -66,7 +70,9 @@ impl<'a> Reader<'a> {
     /// A piece with its length before it.
     pub(super) fn piece(&mut self) -> Result<&'a [u8]> {
         let len = usize::try_from(self.varint()?).map_err(|_| TRUNCATED)?;
-        let (piece, rest) = self.0.split_at_checked(len).ok_or(TRUNCATED)?;
+        let Some((piece, rest)) = self.0.split_at_checked(len) else {
+            return Err(TRUNCATED);
+        };
         self.0 = rest;
         Ok(piece)
     }

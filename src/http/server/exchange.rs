@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ::http::{
     Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header, response,
-    uri::PathAndQuery,
+    uri::{Authority, PathAndQuery},
 };
 use bytes::Bytes;
 use http_body::Body;
@@ -20,9 +20,8 @@ use crate::{
         BoxError, Content,
         body::{Budget, Failure, OpenBody, Opening, SealBody, Sealing},
         frames::Frames,
-        message::{self, RequestHead},
-        note_session, now, rng,
-        source::Source,
+        message, note_session, now, rng,
+        source::{Pieces, Source},
     },
     protocol::{Draft, Final, Offered, Plaintext, Record, Sealer, Subject},
     signing::Signing,
@@ -64,9 +63,7 @@ where
                     }
                     (request, response, failure, subject)
                 }
-                Err((error, subject)) => {
-                    return Ok(shared.outer(shared.refuse(error, subject.as_ref()), page));
-                }
+                Err((error, subject)) => return Ok(shared.refuse(error, subject.as_ref(), page)),
             }
         };
         let (source, draft, last) = {
@@ -77,21 +74,21 @@ where
             let found = failure.as_ref().and_then(|failure| failure.found());
             match found.map_or_else(|| seal(head, content, &source, &mut sealer), Err) {
                 Ok((draft, last)) => (source, draft, last),
-                Err(error) => return Ok(shared.outer(shared.refuse(error, Some(&subject)), page)),
+                Err(error) => return Ok(shared.refuse(error, Some(&subject), page)),
             }
         };
-        let response = match Signing::new(&shared.options.config, draft.leaf()).await {
+        Ok(match Signing::new(&shared.options.config, draft.leaf()).await {
             Ok(proof) => {
                 let first = draft.write(proof.as_ref());
                 let rest = (last == Final::No).then(|| Sealing::new(source, sealer, failure));
                 let mut response = Response::new(SealBody::records(first, rest));
                 // Nothing else of the inner response: its extensions may hold words for the outer status line.
                 response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
+                shared.add_outer_fields(response.headers_mut(), page);
                 response
             }
-            Err(error) => shared.refuse(error, Some(&subject)),
-        };
-        Ok(shared.outer(response, page))
+            Err(error) => shared.refuse(error, Some(&subject), page),
+        })
     }
 }
 
@@ -108,11 +105,12 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let record = timeout(limit, std::future::poll_fn(|cx| frames.poll_record(cx))).await;
-    let record = record
-        .unwrap_or(Some(Err(Error::TimedOut { waiting_for: "the first record" })))
-        .unwrap_or(Err(Error::new(Code::Truncated, "a request without a record")))
-        .map_err(|error| (error, None))?;
+    let record = match timeout(limit, std::future::poll_fn(|cx| frames.poll_record(cx))).await {
+        Ok(Ok(Some(record))) => record,
+        Ok(Ok(None)) => return Err((Error::new(Code::Truncated, "a request without a record"), None)),
+        Ok(Err(error)) => return Err((error, None)),
+        Err(_) => return Err((Error::TimedOut { waiting_for: "the first record" }, None)),
+    };
     if record.is_final() && !frames.is_at_end() {
         let end = Box::pin(timeout(limit, std::future::poll_fn(|cx| frames.poll_end(cx)))).await;
         let end = end.unwrap_or(Err(Error::TimedOut { waiting_for: "the end of the request" }));
@@ -159,7 +157,7 @@ where
     let limits = options.config.bounds();
     let (head, content) = message::decode_request(offered.plaintext(), limits.head)?;
     let budget = Budget::new(limits.body, &content)?;
-    let uri = inner_uri(options, &head, &outer.uri)?;
+    let uri = inner_uri(options, &head.authority, head.path, &outer.uri)?;
     let claimed = offered.claim(true, &mut rng(), now())?;
 
     let failure = claimed.rest.is_some().then(|| Arc::new(Failure::new(options.config.clone(), false)));
@@ -179,17 +177,19 @@ where
 }
 
 /// The inner path, less the stripped prefix, which must be the outer path byte for byte.
-fn inner_uri(options: &Options, head: &RequestHead, outer: &Uri) -> Result<Uri> {
+fn inner_uri(options: &Options, authority: &Authority, path: PathAndQuery, outer: &Uri) -> Result<Uri> {
     const MISMATCH: Error = Error::new(Code::PathMismatch, "the inner path is not the outer one");
     if let Some(served) = &options.authorities {
         // `Authority` compares without regard to case.
-        if !served.contains(&head.authority) {
+        if !served.contains(authority) {
             return Err(Error::new(Code::PathMismatch, "the inner authority is not served here"));
         }
     }
-    let stripped = head.path.as_str().strip_prefix(&options.prefix).ok_or(MISMATCH)?;
+    let Some(stripped) = path.as_str().strip_prefix(&options.prefix) else {
+        return Err(MISMATCH);
+    };
     let path: PathAndQuery = match stripped.as_bytes().first() {
-        Some(b'/') if options.prefix.is_empty() => head.path.clone(),
+        Some(b'/') if options.prefix.is_empty() => path,
         Some(b'/') => stripped.parse().map_err(|_| MISMATCH)?,
         Some(b'?') | None => format!("/{stripped}").parse().map_err(|_| MISMATCH)?,
         // The prefix ended within a segment.
@@ -215,7 +215,7 @@ fn inner_headers(options: &Options, mut headers: HeaderMap, authority: &str) -> 
 /// The response's head, and what content is at hand, leave at once, as the first record.
 fn seal<R>(
     head: response::Parts,
-    content: Vec<Bytes>,
+    content: Pieces,
     source: &Source<R>,
     sealer: &mut Sealer,
 ) -> Result<(Draft, Final)>

@@ -239,7 +239,7 @@ impl Shared {
     where
         R: Send + 'static,
     {
-        let response = self.outer(self.refuse(error, None), self.page(request.headers()));
+        let response = self.refuse(error, None, self.page(request.headers()));
         async { Ok(response) }.boxed()
     }
 
@@ -248,15 +248,13 @@ impl Shared {
         self.options.cors.as_ref()?.allowed(headers)
     }
 
-    /// Puts the fields on a response that every outer response has.
-    fn outer<R>(&self, mut response: Response<R>, page: Option<HeaderValue>) -> Response<R> {
-        let headers = response.headers_mut();
+    /// Adds the fields that every outer response has.
+    fn add_outer_fields(&self, headers: &mut HeaderMap, page: Option<HeaderValue>) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
         headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
         if let (Some(cors), Some(page)) = (&self.options.cors, page) {
             cors.add(headers, page);
         }
-        response
     }
 
     async fn handshake<B, R, E>(
@@ -275,7 +273,7 @@ impl Shared {
             self.responder.accept(&hello, |_| true, budget, &mut rng(), now())
         };
         let answer = timeout(limit, answer).await;
-        let response = match answer.unwrap_or(Err(Error::TimedOut { waiting_for: "the hello" })) {
+        Ok(match answer.unwrap_or(Err(Error::TimedOut { waiting_for: "the hello" })) {
             Ok((reply, session)) => {
                 tracing::debug!(
                     target: telemetry::TARGET,
@@ -286,17 +284,24 @@ impl Shared {
                 self.sweeper.keep_sweeping(&self.responder);
                 let mut response = Response::new(SealBody::whole(reply));
                 response.headers_mut().insert(header::CONTENT_TYPE, Content::Handshake.header());
+                self.add_outer_fields(response.headers_mut(), page);
                 response
             }
-            Err(error) => self.refuse(error, None),
-        };
-        Ok(self.outer(response, page))
+            Err(error) => self.refuse(error, None, page),
+        })
     }
 
-    /// An error response, signed where there is a subject and the rate allows.
-    fn refuse<R>(&self, error: Error, subject: Option<&Subject>) -> Response<SealBody<R>> {
+    /// An error response with the outer fields, signed where there is a subject and the rate allows.
+    fn refuse<R>(
+        &self,
+        error: Error,
+        subject: Option<&Subject>,
+        page: Option<HeaderValue>,
+    ) -> Response<SealBody<R>> {
         let subject = subject.filter(|_| self.signed_errors.check().is_ok());
-        Rejection::new(error).respond(&self.responder, subject)
+        let mut response = Rejection::new(error).respond(&self.responder, subject);
+        self.add_outer_fields(response.headers_mut(), page);
+        response
     }
 
     fn note_plaintext<B>(&self, request: &Request<B>) {

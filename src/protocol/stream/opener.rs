@@ -83,7 +83,9 @@ impl Opener {
         // The signature is over the ciphertext, which is gone after the next step.
         let leaf = record.signed.is_some().then(|| self.stream.leaf(nonce, record.ciphertext()));
         let epoch = next.as_mut().unwrap_or(&mut self.epoch);
-        let (text, tag) = record.text_and_tag().ok_or(Error::Decryption)?;
+        let Some((text, tag)) = record.text_and_tag() else {
+            return Err(Error::Decryption);
+        };
         if self.counter == 0 && self.stream.is_request() {
             epoch.open_or_leave(&nonce.0, text, tag)?;
         } else {
@@ -132,7 +134,9 @@ impl Opener {
             _ => {}
         }
         let padded = record.nonce.is_padded();
-        let (text, _) = record.text_and_tag().ok_or(Error::Decryption)?;
+        let Some((text, _)) = record.text_and_tag() else {
+            return Err(Error::Decryption);
+        };
         if padded { unpadded(text) } else { Ok(text.len()) }
     }
 
