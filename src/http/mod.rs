@@ -130,3 +130,28 @@ pub(crate) fn with_hyphens(name: &HeaderName) -> Cow<'_, str> {
         name => Cow::Borrowed(name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(value: &'static str) -> Option<Content> {
+        Content::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]))
+    }
+
+    /// RFC 9110 section 8.3.1: neither case nor parameters make another type of it.
+    #[test]
+    fn media_types_in_any_spelling() {
+        let binary = Some(Content::Records(Encoding::Binary));
+        for value in [BINARY, "Application/VND.Tower-Seal", "application/vnd.tower-seal ; a=b"] {
+            assert_eq!(content(value), binary, "{value}");
+        }
+        assert_eq!(content(JSON), Some(Content::Records(Encoding::Json)));
+        assert_eq!(content(HANDSHAKE), Some(Content::Handshake));
+        assert_eq!(content(ERROR), Some(Content::Error));
+        for value in ["", "application/vnd.tower-seal.", "application/vnd.tower-seal+xml", "text/plain"] {
+            assert_eq!(content(value), None, "{value}");
+        }
+        assert_eq!(Content::of(&HeaderMap::new()), None);
+    }
+}

@@ -2,8 +2,13 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::Scheme};
 use tokio::sync::mpsc;
-use tower::ServiceExt as _;
-use tower_seal::{Error, Verified, error::Code, http::Rejection};
+use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower_seal::{
+    Config, Error, Verified,
+    config::Signatures,
+    error::Code,
+    http::{Rejection, SealLayer, UnsealLayer},
+};
 
 use crate::support::*;
 
@@ -379,4 +384,47 @@ async fn the_session_is_named_outside_as_a_hint_and_the_body_decides() {
     });
     assert_eq!(ask(&sides.seal(wire), get("http://example.com/")).await.unwrap().0, 202);
     assert_eq!(outer.recv().await.unwrap(), callers.recv().await.unwrap());
+}
+
+/// As sections 4 and 7 count them. The load bench has a floor that makes the same bytes without layers.
+#[tokio::test]
+async fn an_exchange_has_as_many_bytes_as_counted_by_hand() {
+    // Length, kind and flags, opening, nonce, tag.
+    const RECORD: usize = 4 + 2 + 48 + 12 + 16;
+    const REQUEST: &[u8] = b"\x00\x04POST\x04http\x0flocalhost:12345\x05/echo\x00";
+    const RESPONSE: &[u8] = b"\x01\x40\xc8\x26\x0ccontent-type\x18application/octet-stream";
+    // The content's length, and the empty trailer section.
+    const CONTENT: usize = 2 + 1024 + 1;
+
+    let app = app(|request| async move {
+        let response = Response::builder().header(header::CONTENT_TYPE, "application/octet-stream");
+        response.body(full(content(request.into_body()).await.unwrap())).unwrap()
+    });
+    let sides = Sides::new();
+    let unsigned = |config: &Config| config.clone().signatures(Signatures::Handshake);
+    let server = serve(&UnsealLayer::new(unsigned(&sides.server)), app);
+    let (count, mut counted) = mpsc::unbounded_channel();
+    let wire = service_fn(move |request: Request<Body>| {
+        let (server, count) = (server.clone(), count.clone());
+        async move {
+            let (head, body) = request.into_parts();
+            let sent = content(body).await.unwrap();
+            let response = server.oneshot(Request::from_parts(head, full(sent.clone()))).await?;
+            let (head, body) = response.into_parts();
+            let received = content(body).await.unwrap();
+            count.send((sent.len(), received.len())).unwrap();
+            Ok(Response::from_parts(head, full(received)))
+        }
+    });
+    let client = seal(&SealLayer::new(unsigned(&sides.client)), BoxCloneSyncService::new(wire));
+    for _ in 0..2 {
+        let request = Request::post("http://localhost:12345/echo").body(full(vec![b'x'; 1024])).unwrap();
+        let response = client.clone().oneshot(request).await.unwrap();
+        assert_eq!(content(response.into_body()).await.unwrap(), vec![b'x'; 1024]);
+    }
+    // Before it went the handshake, and the request that confirms the session with a signature.
+    counted.recv().await.unwrap();
+    counted.recv().await.unwrap();
+    let expected = (RECORD + REQUEST.len() + CONTENT, RECORD + RESPONSE.len() + CONTENT);
+    assert_eq!(counted.recv().await.unwrap(), expected);
 }

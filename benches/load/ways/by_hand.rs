@@ -1,5 +1,6 @@
 //! Sealing without layers: the client and the handler make and read the same bytes themselves, by the core, unsigned
-//! and for this one request only. What the layers cost is what lies between this and theirs.
+//! and for this one request only. What the layers cost is what lies between this and theirs. That they make as many
+//! bytes is a test in `tests/http/carriage.rs`.
 
 use std::{
     sync::Arc,
