@@ -23,8 +23,8 @@ use crate::{
 /// The proof of a leaf, and none where there is no leaf to sign.
 ///
 /// It waits in the queue from the beginning. When it is polled, it lets everything else that is ready have a turn, so
-/// that it can be in the same batch, and another one while leaves come, up to [`MOST_TURNS`]; a record that is alone
-/// waits for nothing but that one turn.
+/// that it can be in the same batch, and another one while leaves come, up to [`MOST_TURNS`]. A record that is alone
+/// waits for nothing but that one turn; and not even for that where most have been alone of late.
 pub(crate) struct Signing(Option<Waiting>);
 
 struct Waiting {
@@ -233,6 +233,27 @@ mod tests {
             }
         });
         assert_eq!((all.len(), early), (MOST_TURNS, 3), "five leaves");
+    }
+
+    #[test]
+    fn many_at_once_soon_go_together_where_all_were_alone_before() {
+        let config = config();
+        let sign = |leaf| {
+            let config = config.clone();
+            async move { Signing::new(&config, Some([leaf; 32])).await }
+        };
+        let signatures = || config.telemetry().batches().iter().sum::<u64>();
+        runtime().block_on(async {
+            for leaf in 0..20 {
+                assert_eq!(depth(sign(leaf).await), 0);
+            }
+            let before = signatures();
+            let tasks: Vec<_> = (0..64).map(|leaf| tokio::spawn(sign(leaf))).collect();
+            for task in tasks {
+                task.await.unwrap().unwrap();
+            }
+            assert!(signatures() - before <= 8, "{} for 64", signatures() - before);
+        });
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! the rounds, and how far their middle half lies apart. Client and server share one process and its cores, as they
 //! share the costs. `-- --plot FILE` draws the first size as an SVG.
 //!
-//! `-- --only "binary, unsigned" --over HTTP --size 1024` keeps plain, and the ways with this in their name.
+//! `-- --only "binary, unsigned" --over HTTP --size 1024 --in-flight 16` keeps plain, and the ways with this in their
+//! name.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -32,10 +33,8 @@ const IN_FLIGHT: [usize; 4] = [1, 16, 64, 256];
 struct Plan {
     rounds: usize,
     round: Duration,
+    in_flight: Vec<usize>,
 }
-
-const FULL: Plan = Plan { rounds: 13, round: Duration::from_millis(150) };
-const QUICK: Plan = Plan { rounds: 3, round: Duration::from_millis(60) };
 
 /// Of one transport and size: the ways, each with its rates for every number in flight.
 pub(crate) struct Table {
@@ -54,9 +53,15 @@ pub(crate) struct Row {
 #[tokio::main]
 async fn main() {
     // Cargo passes `--bench`.
-    let plan = if std::env::args().any(|arg| arg == "--quick") { QUICK } else { FULL };
+    let is_quick = std::env::args().any(|arg| arg == "--quick");
     let option = |name: &str| std::env::args().skip_while(|arg| arg != name).nth(1);
     let is_chosen = |name: &str, value: &str| option(name).is_none_or(|only| value.contains(&only));
+    let are_equal = |name: &str, value: usize| option(name).is_none_or(|only| value.to_string() == only);
+    let plan = Plan {
+        rounds: if is_quick { 3 } else { 13 },
+        round: Duration::from_millis(if is_quick { 60 } else { 150 }),
+        in_flight: IN_FLIGHT.into_iter().filter(|&in_flight| are_equal("--in-flight", in_flight)).collect(),
+    };
 
     let mut http = ways::all().await;
     http.retain(|way| way.name == "plain" || is_chosen("--only", &way.name));
@@ -65,10 +70,10 @@ async fn main() {
         .retain(|way| way.name == "plain" || is_chosen("--only", &way.name) && way.name != websockets::SMALL);
     println!("requests per second, their ratio to plain, and the spread of {} rounds\n", plan.rounds);
     print!("| over, body | way |");
-    IN_FLIGHT.iter().for_each(|in_flight| print!(" {in_flight} in flight |"));
-    println!("\n|---|---|{}", "---|".repeat(IN_FLIGHT.len()));
+    plan.in_flight.iter().for_each(|in_flight| print!(" {in_flight} in flight |"));
+    println!("\n|---|---|{}", "---|".repeat(plan.in_flight.len()));
     let mut tables = Vec::new();
-    for size in SIZES.into_iter().filter(|size| is_chosen("--size", &size.to_string())) {
+    for size in SIZES.into_iter().filter(|&size| are_equal("--size", size)) {
         if is_chosen("--over", "HTTP") {
             let table = measure_http(&http, &plan, size).await;
             table.print();
@@ -79,14 +84,14 @@ async fn main() {
         }
     }
     if let Some(file) = option("--plot") {
-        plot::draw(tables.first().expect("only HTTP is drawn"), &file);
+        plot::draw(tables.first().expect("only HTTP is drawn"), &plan.in_flight, &file);
         println!("\n{file}");
     }
 }
 
 async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
-    let mut table = Table::new("HTTP", size, ways.iter().map(|way| way.name.clone()));
-    for (column, in_flight) in IN_FLIGHT.into_iter().enumerate() {
+    let mut table = Table::new("HTTP", size, plan, ways.iter().map(|way| way.name.clone()));
+    for (column, &in_flight) in plan.in_flight.iter().enumerate() {
         let before: Vec<_> = ways.iter().map(Way::signed).collect();
         // The first round warms up.
         for round in 0..=plan.rounds {
@@ -106,8 +111,8 @@ async fn measure_http(ways: &[Way], plan: &Plan, size: usize) -> Table {
 }
 
 async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize) -> Table {
-    let mut table = Table::new("WebSocket", size, ways.iter().map(|way| way.name.clone()));
-    for (column, in_flight) in IN_FLIGHT.into_iter().enumerate() {
+    let mut table = Table::new("WebSocket", size, plan, ways.iter().map(|way| way.name.clone()));
+    for (column, &in_flight) in plan.in_flight.iter().enumerate() {
         let before: Vec<_> = ways.iter().map(websockets::Way::signed).collect();
         for round in 0..=plan.rounds {
             for (way, row) in ways.iter_mut().zip(&mut table.rows) {
@@ -126,8 +131,9 @@ async fn measure_sockets(ways: &mut [websockets::Way], plan: &Plan, size: usize)
 }
 
 impl Table {
-    fn new(over: &'static str, size: usize, names: impl Iterator<Item = String>) -> Self {
-        let row = |name| Row { name, rates: IN_FLIGHT.map(|_| Rates::default()).into(), batches: Vec::new() };
+    fn new(over: &'static str, size: usize, plan: &Plan, names: impl Iterator<Item = String>) -> Self {
+        let rates = || plan.in_flight.iter().map(|_| Rates::default()).collect();
+        let row = |name| Row { name, rates: rates(), batches: Vec::new() };
         let rows = names.map(row).collect();
         Table { over, size, rows }
     }

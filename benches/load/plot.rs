@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use tower_seal::config::{Backend, Encoding};
 
 use crate::{
-    IN_FLIGHT, Table,
+    Table,
     modes::{Mode, Signing},
 };
 
@@ -21,7 +21,7 @@ fn lines() -> [(String, &'static str, RGBColor); 5] {
     ]
 }
 
-pub(crate) fn draw(table: &Table, file: &str) {
+pub(crate) fn draw(table: &Table, in_flight: &[usize], file: &str) {
     let lines = lines();
     let find = |wanted: &str| table.rows.iter().find(|row| row.name == wanted).map(|row| &row.rates);
     let rows: Vec<_> = lines.iter().filter_map(|line| find(&line.0).map(|rates| (line, rates))).collect();
@@ -29,7 +29,7 @@ pub(crate) fn draw(table: &Table, file: &str) {
     let area = SVGBackend::new(file, (760, 420)).into_drawing_area();
     area.fill(&WHITE).unwrap();
     let title = format!("requests per second over HTTP/1.1, {} bytes each way", table.size);
-    let last = IN_FLIGHT.len() as f64 - 1.0;
+    let last = in_flight.len() as f64 - 1.0;
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 18))
         .margin(12)
@@ -39,8 +39,8 @@ pub(crate) fn draw(table: &Table, file: &str) {
         .unwrap();
     chart
         .configure_mesh()
-        .x_labels(IN_FLIGHT.len())
-        .x_label_formatter(&|at| IN_FLIGHT.get(at.round() as usize).map_or(String::new(), usize::to_string))
+        .x_labels(in_flight.len())
+        .x_label_formatter(&|at| in_flight.get(at.round() as usize).map_or(String::new(), usize::to_string))
         .y_label_formatter(&|rate| format!("{rate:.0}"))
         .x_desc("requests in flight")
         .disable_x_mesh()

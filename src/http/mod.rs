@@ -117,8 +117,14 @@ impl Content {
         }
     }
 
+    /// Checked when it is compiled, for it is in every message.
     fn header(self) -> HeaderValue {
-        HeaderValue::from_static(self.media_type())
+        match self {
+            Content::Handshake => const { HeaderValue::from_static(HANDSHAKE) },
+            Content::Records(Encoding::Binary) => const { HeaderValue::from_static(BINARY) },
+            Content::Records(Encoding::Json) => const { HeaderValue::from_static(JSON) },
+            Content::Error => const { HeaderValue::from_static(ERROR) },
+        }
     }
 }
 

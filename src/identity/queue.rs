@@ -5,6 +5,8 @@
 //!                └── while somebody signs, those that come wait in the next one
 //! ```
 //!
+//! Where leaves have come one at a time, whoever comes signs at once, and only each eighth looks whether that has changed.
+//!
 //! There is no timer, and nobody is in charge: any of those that wait may sign for all. So none of them can be
 //! left behind by another that is dropped, or not polled any more.
 
@@ -19,6 +21,10 @@ use crate::{error::Result, suite::tree::Tree};
 /// The most leaves in one batch. Beyond, a signature is a small part of the costs, and paths grow.
 pub(crate) const MOST_LEAVES: usize = 256;
 
+/// After so many batches of one leaf each, one more is expected to be alone. Then each so many'th waits for company all
+/// the same: of many that come at once, no more than these are signed alone before the others are noticed.
+const LONELY: u32 = 8;
+
 /// The leaves of one identity that wait to be signed.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -29,6 +35,8 @@ pub(crate) struct Queue {
 struct State {
     leaves: Vec<[u8; 32]>,
     batch: Arc<Batch>,
+    /// How many batches in a row had one leaf.
+    lonely: u32,
     /// How many are signing just now.
     signing: usize,
     /// Who is to look again when one of them has done so.
@@ -104,9 +112,15 @@ impl Queue {
 }
 
 impl State {
+    /// Whether it may pay to wait for others.
+    fn expects_company(&self) -> bool {
+        self.leaves.len() > 1 || self.lonely < LONELY || self.lonely.is_multiple_of(LONELY)
+    }
+
     /// Closes the open batch. Whoever takes it commits it.
     fn take(&mut self) -> (Vec<[u8; 32]>, Arc<Batch>) {
         self.signing += 1;
+        self.lonely = if self.leaves.len() == 1 { self.lonely.wrapping_add(1) } else { 0 };
         let leaves = Vec::with_capacity(self.leaves.len());
         (std::mem::replace(&mut self.leaves, leaves), std::mem::take(&mut self.batch))
     }
@@ -136,10 +150,11 @@ impl Ticket {
         self.batch.0.get().is_some()
     }
 
-    /// How many leaves its batch has so far; `None` once nobody can join it any more. Wakes when somebody has signed.
+    /// How many leaves its batch has so far; `None` once nobody can join it any more, or is expected to. Wakes when
+    /// somebody has signed.
     pub(crate) fn company(&mut self, queue: &Queue, cx: &Context<'_>) -> Option<usize> {
         let mut state = queue.state();
-        if !Arc::ptr_eq(&state.batch, &self.batch) {
+        if !Arc::ptr_eq(&state.batch, &self.batch) || !state.expects_company() {
             return None;
         }
         let is_noted = |(when, waker): &(u64, Waker)| *when == state.wakes && waker.will_wake(cx.waker());

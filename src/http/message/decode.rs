@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, StatusCode,
+    HeaderMap, HeaderValue, Method, StatusCode,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -20,12 +20,15 @@ pub(crate) struct RequestHead {
     pub(crate) scheme: Scheme,
     /// Host and port; there is no `host` among the headers.
     pub(crate) authority: Authority,
+    /// The same as a field value.
+    pub(crate) host: HeaderValue,
     /// Exactly as the initiator wrote it.
     pub(crate) path: PathAndQuery,
     pub(crate) headers: HeaderMap,
 }
 
-/// Reads a request, and the first piece of its content, which is a slice of `plaintext`.
+/// Reads a request, and the first piece of its content, which is a slice of `plaintext`. Its header fields replace those
+/// in `headers`, whose memory is used again.
 ///
 /// # Errors
 ///
@@ -33,29 +36,37 @@ pub(crate) struct RequestHead {
 /// lines. `malformed` for what PROTOCOL section 7 lists, and for the little that it allows and `http` can't
 /// hold: `<`, `>` and `` ` `` in a path, `"`, `<` and `>` in a query, a path of 64 KiB and more, `%` in the
 /// name of a host, and what [`fields::open`] lists.
-pub(crate) fn decode_request(plaintext: &Bytes, max_head_bytes: usize) -> Result<(RequestHead, Bytes)> {
+pub(crate) fn decode_request(
+    plaintext: &Bytes,
+    max_head_bytes: usize,
+    mut headers: HeaderMap,
+) -> Result<(RequestHead, Bytes)> {
     let mut reader = Reader::new(plaintext);
-    framing(&mut reader, REQUEST)?;
-    let [method, scheme, authority, path] =
-        [reader.piece()?, reader.piece()?, reader.piece()?, reader.piece()?];
-    let (fields, content) = sections(reader, plaintext, max_head_bytes)?;
+    request_control(&mut reader)?;
+    let (head, content) = sections(reader, plaintext, max_head_bytes)?;
+    let mut reader = Reader::new(&head);
+    let [method, scheme, authority, path] = request_control(&mut reader)?;
 
     let method = Method::from_bytes(method).map_err(|_| Error::malformed("the method is no token"))?;
     if method == Method::CONNECT {
         return Err(Error::malformed("the method is CONNECT"));
     }
     let scheme = target::scheme(scheme).map_err(Error::malformed)?;
-    let authority = Authority::try_from(authority)
+    let host = head.slice_ref(authority);
+    let authority = Authority::from_maybe_shared(host.clone())
         .map_err(|_| Error::malformed("the authority is not a host and a port"))?;
     target::authority(&authority).map_err(Error::malformed)?;
+    let host = HeaderValue::from_maybe_shared(host)
+        .map_err(|_| Error::malformed("the authority is not a host and a port"))?;
     target::path(path).map_err(Error::malformed)?;
-    let path = PathAndQuery::try_from(path)
+    let path = PathAndQuery::from_maybe_shared(head.slice_ref(path))
         .map_err(|_| Error::malformed("the path has a character that can't stand there unencoded"))?;
-    let headers = fields::open(&fields)?;
-    Ok((RequestHead { method, scheme, authority, path, headers }, content))
+    fields::open(&head, reader.section()?, &mut headers)?;
+    Ok((RequestHead { method, scheme, authority, host, path, headers }, content))
 }
 
-/// Reads a response, and the first piece of its content, which is a slice of `plaintext`.
+/// Reads a response, and the first piece of its content, which is a slice of `plaintext`. Its header fields replace those
+/// in `headers`.
 ///
 /// # Errors
 ///
@@ -63,11 +74,13 @@ pub(crate) fn decode_request(plaintext: &Bytes, max_head_bytes: usize) -> Result
 pub(crate) fn decode_response(
     plaintext: &Bytes,
     max_head_bytes: usize,
+    mut headers: HeaderMap,
 ) -> Result<(StatusCode, HeaderMap, Bytes)> {
     let mut reader = Reader::new(plaintext);
-    framing(&mut reader, RESPONSE)?;
-    let status = reader.varint()?;
-    let (fields, content) = sections(reader, plaintext, max_head_bytes)?;
+    response_control(&mut reader)?;
+    let (head, content) = sections(reader, plaintext, max_head_bytes)?;
+    let mut reader = Reader::new(&head);
+    let status = response_control(&mut reader)?;
 
     // Informational responses would stand here, before the final one (RFC 9292 section 3.5.1).
     let Some(status) = u16::try_from(status)
@@ -77,7 +90,20 @@ pub(crate) fn decode_response(
     else {
         return Err(Error::malformed("the status is below 200 or above 599"));
     };
-    Ok((status, fields::open(&fields)?, content))
+    fields::open(&head, reader.section()?, &mut headers)?;
+    Ok((status, headers, content))
+}
+
+/// Method, scheme, authority and path.
+fn request_control<'a>(reader: &mut Reader<'a>) -> Result<[&'a [u8]; 4]> {
+    framing(reader, REQUEST)?;
+    Ok([reader.piece()?, reader.piece()?, reader.piece()?, reader.piece()?])
+}
+
+/// The status.
+fn response_control(reader: &mut Reader<'_>) -> Result<u64> {
+    framing(reader, RESPONSE)?;
+    reader.varint()
 }
 
 /// Reads the framing indicator. The others stand for the other kind of message, and for messages of
@@ -90,13 +116,15 @@ fn framing(reader: &mut Reader<'_>, indicator: u64) -> Result<()> {
     }
 }
 
-/// Reads what comes behind the control data, to the end of `message`: header section and content.
+/// Reads what comes behind the control data, to the end of `message`. Returns everything before the content, and the
+/// content.
 ///
-/// The header section is copied, once: fields outlive the request in many an application, and as slices
-/// of the record they would keep all of it in memory, content too. The limit comes before the copy.
+/// The head is copied, once: fields outlive the request in many an application, and as slices of the record they
+/// would keep all of it in memory, content too. The limit comes before the copy.
 fn sections(mut reader: Reader<'_>, message: &Bytes, max_head_bytes: usize) -> Result<(Bytes, Bytes)> {
-    let fields = reader.section()?;
-    if message.len() - reader.rest().len() > max_head_bytes {
+    reader.section()?;
+    let (head, _) = message.split_at(message.len() - reader.rest().len());
+    if head.len() > max_head_bytes {
         return Err(Error::new(Code::TooLarge, "the head of the inner message is over the limit"));
     }
     let content = reader.section()?;
@@ -106,5 +134,5 @@ fn sections(mut reader: Reader<'_>, message: &Bytes, max_head_bytes: usize) -> R
     if reader.rest().iter().any(|byte| *byte != 0) {
         return Err(Error::malformed("the inner message has padding that is not zero"));
     }
-    Ok((Bytes::copy_from_slice(fields), message.slice_ref(content)))
+    Ok((Bytes::copy_from_slice(head), message.slice_ref(content)))
 }

@@ -43,15 +43,15 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// Reads a header section; the values share its memory.
+/// Reads a header section, a part of `head`, whose memory the values share. Its fields replace those in `headers`.
 ///
 /// # Errors
 ///
 /// `too_large` above 1024 lines. `malformed` for what PROTOCOL section 7 lists, and for what [`HeaderMap`]
 /// can't hold: control characters in a value other than HTAB (RFC 9110 section 5.5 calls them invalid), and
 /// names of 64 KiB and more.
-pub(super) fn open(section: &Bytes) -> Result<HeaderMap> {
-    let mut headers = HeaderMap::new();
+pub(super) fn open(head: &Bytes, section: &[u8], headers: &mut HeaderMap) -> Result<()> {
+    headers.clear();
     let mut reader = Reader::new(section);
     while !reader.rest().is_empty() {
         let (name, value) = (reader.piece()?, reader.piece()?);
@@ -63,11 +63,11 @@ pub(super) fn open(section: &Bytes) -> Result<HeaderMap> {
         if value.trim_ascii().len() != value.len() {
             return Err(Error::malformed("a field value has white space around it"));
         }
-        let value = HeaderValue::from_maybe_shared(section.slice_ref(value))
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
             .map_err(|_| Error::malformed("a field value has a control character"))?;
         headers.try_append(name, value).map_err(|_| TOO_MANY)?;
     }
-    Ok(headers)
+    Ok(())
 }
 
 /// Removes the fields that an application believes because only its own infrastructure can have set them:

@@ -48,8 +48,14 @@ where
 {
     let limits = shared.options.config.bounds();
     let page = shared.page(request.headers());
-    let (parts, body) = request.into_parts();
-    let outer = Outer { uri: parts.uri, version: parts.version, extensions: parts.extensions };
+    let (mut parts, body) = request.into_parts();
+    parts.headers.clear();
+    let outer = Outer {
+        uri: parts.uri,
+        version: parts.version,
+        headers: parts.headers,
+        extensions: parts.extensions,
+    };
     let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
     // Blocks end where their variables would else be kept until the response is there.
     async move {
@@ -96,6 +102,8 @@ where
 struct Outer {
     uri: Uri,
     version: Version,
+    /// Empty: its memory does for the inner fields.
+    headers: HeaderMap,
     extensions: Extensions,
 }
 
@@ -155,7 +163,7 @@ where
     B::Error: Into<BoxError>,
 {
     let limits = options.config.bounds();
-    let (head, content) = message::decode_request(offered.plaintext(), limits.head)?;
+    let (head, content) = message::decode_request(offered.plaintext(), limits.head, outer.headers)?;
     let budget = Budget::new(limits.body, &content)?;
     let uri = inner_uri(options, &head.authority, head.path, &outer.uri)?;
     let claimed = offered.claim(true, &mut rng(), now())?;
@@ -169,7 +177,7 @@ where
     *request.method_mut() = head.method;
     *request.uri_mut() = uri;
     *request.version_mut() = outer.version;
-    *request.headers_mut() = inner_headers(options, head.headers, head.authority.as_str())?;
+    *request.headers_mut() = inner_headers(options, head.headers, head.host);
     *request.extensions_mut() = outer.extensions;
     request.extensions_mut().insert(claimed.caller);
     request.extensions_mut().insert(head.scheme);
@@ -204,12 +212,10 @@ fn inner_uri(options: &Options, authority: &Authority, path: PathAndQuery, outer
 }
 
 /// The inner fields, without those that infrastructure sets, and with the inner authority as host.
-fn inner_headers(options: &Options, mut headers: HeaderMap, authority: &str) -> Result<HeaderMap> {
+fn inner_headers(options: &Options, mut headers: HeaderMap, host: HeaderValue) -> HeaderMap {
     message::strip_infrastructure(&mut headers, &options.infrastructure);
-    let host =
-        HeaderValue::from_str(authority).map_err(|_| Error::malformed("an authority that is no host"))?;
     headers.insert(header::HOST, host);
-    Ok(headers)
+    headers
 }
 
 /// The response's head, and what content is at hand, leave at once, as the first record.

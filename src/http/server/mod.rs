@@ -250,8 +250,8 @@ impl Shared {
 
     /// Adds the fields that every outer response has.
     fn add_outer_fields(&self, headers: &mut HeaderMap, page: Option<HeaderValue>) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-        headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+        headers.insert(header::CACHE_CONTROL, const { HeaderValue::from_static("no-store, no-transform") });
+        headers.insert(X_ACCEL_BUFFERING, const { HeaderValue::from_static("no") });
         if let (Some(cors), Some(page)) = (&self.options.cors, page) {
             cors.add(headers, page);
         }

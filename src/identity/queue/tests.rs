@@ -35,6 +35,10 @@ impl Wake for Woken {
     }
 }
 
+fn company(ticket: &mut Ticket, queue: &Queue) -> Option<usize> {
+    ticket.company(queue, &Context::from_waker(Waker::noop()))
+}
+
 fn poll(ticket: &Ticket, queue: &Queue) -> Poll<Result<Proof>> {
     ticket.poll(queue, &mut Context::from_waker(Waker::noop()), sign)
 }
@@ -66,6 +70,24 @@ fn a_lone_leaf_has_no_path() {
     let Poll::Ready(Ok(proof)) = poll(&queue.join(leaf(7), 1, sign), &queue) else { panic!("it is alone") };
     assert_eq!((proof.depth(), proof.index()), (0, 0));
     holds(&proof, 7);
+}
+
+/// So the first of many that come at once soon waits for the others.
+#[test]
+fn who_has_been_alone_waits_for_company_only_now_and_then() {
+    let queue = Queue::default();
+    for turn in 0..=2 * LONELY + 1 {
+        let mut ticket = queue.join(leaf(0), MOST_LEAVES, sign);
+        let waits = turn <= LONELY || turn == 2 * LONELY;
+        assert_eq!(company(&mut ticket, &queue), waits.then_some(1), "{turn}");
+        assert!(poll(&ticket, &queue).is_ready());
+    }
+
+    // Once somebody has had company, everybody waits for it again; and who has it waits in any case.
+    let mut tickets = [queue.join(leaf(1), MOST_LEAVES, sign), queue.join(leaf(2), MOST_LEAVES, sign)];
+    assert!(tickets.iter_mut().all(|ticket| company(ticket, &queue) == Some(2)));
+    assert!(poll(&tickets[0], &queue).is_ready());
+    assert_eq!(company(&mut queue.join(leaf(3), MOST_LEAVES, sign), &queue), Some(1));
 }
 
 #[test]
