@@ -1,5 +1,6 @@
 //! What a request and its response carry, and what stands outside instead.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, uri::Scheme};
 use tokio::sync::mpsc;
 use tower::{ServiceExt as _, service_fn, util::BoxCloneSyncService};
@@ -250,6 +251,80 @@ async fn extensions_of_a_response_get_neither_out_of_the_seal_nor_into_it() {
     let response = sides.seal(wire).oneshot(get("http://example.com/")).await.unwrap();
     assert!(response.extensions().get::<ReasonPhrase>().is_none());
     assert_eq!(response.extensions().get::<Verified>().unwrap().node_id(), sides.server.node_id());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_is_said_outside_gets_in() {
+    #[derive(Clone)]
+    struct Forged;
+
+    let sides = Sides::new();
+    let (app, mut requests) = witness();
+    let forge = |headers: &mut HeaderMap| {
+        for name in [header::COOKIE, header::SET_COOKIE, header::HOST, header::AUTHORIZATION] {
+            headers.append(name, HeaderValue::from_static("forged"));
+        }
+    };
+    let wire = middle(sides.serve(app), move |mut request, next| async move {
+        forge(request.headers_mut());
+        let mut response = next.oneshot(request).await?;
+        forge(response.headers_mut());
+        response.extensions_mut().insert(Forged);
+        Ok(response)
+    });
+    let response = sides.seal(wire).oneshot(get("http://example.com/")).await.unwrap();
+    let request = requests.recv().await.unwrap();
+    assert_eq!(lines(request.headers()), [("host".to_owned(), b"example.com".to_vec())]);
+    assert_eq!(lines(response.headers()), []);
+    assert!(response.extensions().get::<Forged>().is_none());
+}
+
+/// In both directions; and if somebody else does have it, he keeps what he has.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_else_has_is_opened_where_it_is() {
+    for is_kept in [false, true] {
+        let (carried, mut bodies) = mpsc::unbounded_channel();
+        let carry = move |body: Body| {
+            let carried = carried.clone();
+            async move {
+                let bytes = Bytes::from(content(body).await.unwrap().to_vec());
+                let kept = is_kept.then(|| (bytes.clone(), bytes.to_vec()));
+                let begin = bytes.as_ptr().addr();
+                carried.send((begin..begin + bytes.len(), kept)).unwrap();
+                full(bytes)
+            }
+        };
+        let (opened, mut contents) = mpsc::unbounded_channel();
+        let app = app(move |request| {
+            let opened = opened.clone();
+            async move {
+                let content = content(request.into_body()).await.unwrap();
+                opened.send(content.as_ptr().addr()).unwrap();
+                Response::new(full(content))
+            }
+        });
+        let sides = Sides::new();
+        let wire = middle(sides.serve(app), move |request, next| {
+            let carry = carry.clone();
+            async move {
+                if is_hello(&request) {
+                    return next.oneshot(request).await;
+                }
+                let (head, body) = request.into_parts();
+                let response = next.oneshot(Request::from_parts(head, carry(body).await)).await?;
+                let (head, body) = response.into_parts();
+                Ok(Response::from_parts(head, carry(body).await))
+            }
+        });
+        let response = sides.seal(wire).oneshot(post("http://example.com/", "content")).await.unwrap();
+        let content = content(response.into_body()).await.unwrap();
+        assert_eq!(content, "content");
+        for opened in [contents.recv().await.unwrap(), content.as_ptr().addr()] {
+            let (carried, kept) = bodies.recv().await.unwrap();
+            assert_eq!(carried.contains(&opened), !is_kept);
+            assert!(kept.is_none_or(|(now, before)| now == before));
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
