@@ -63,6 +63,9 @@ async fn main() {
         in_flight: IN_FLIGHT.into_iter().filter(|&in_flight| are_equal("--in-flight", in_flight)).collect(),
     };
 
+    assert!(!plan.in_flight.is_empty(), "--in-flight takes one of {IN_FLIGHT:?}");
+    assert!(SIZES.into_iter().any(|size| are_equal("--size", size)), "--size takes one of {SIZES:?}");
+
     let mut http = ways::all().await;
     http.retain(|way| way.name == "plain" || is_chosen("--only", &way.name));
     let mut sockets = websockets::all(Flush::Each).await;

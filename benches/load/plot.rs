@@ -29,7 +29,7 @@ pub(crate) fn draw(table: &Table, in_flight: &[usize], file: &str) {
     let area = SVGBackend::new(file, (760, 420)).into_drawing_area();
     area.fill(&WHITE).unwrap();
     let title = format!("requests per second over HTTP/1.1, {} bytes each way", table.size);
-    let last = in_flight.len() as f64 - 1.0;
+    let last = (in_flight.len() as f64 - 1.0).max(1.0);
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 18))
         .margin(12)

@@ -97,19 +97,15 @@ where
         self.buffer.is_empty() && (self.ended || self.body.is_end_stream())
     }
 
-    /// Takes the next frame of the body into the buffer. What comes alone, and belongs to nobody else any more, is the
-    /// buffer; anything else is the one copy on the way in.
+    /// Takes the next frame of the body into the buffer. A first one that nobody else refers to becomes the buffer, and is
+    /// then opened where it is, with whatever memory its transport had for it; anything else is copied: the one copy on
+    /// the way in.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match self.body.as_mut().poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.stall.sleep = None;
-                match frame.into_data() {
-                    Ok(mut data) if self.buffer.is_empty() => {
-                        self.buffer = data.copy_to_bytes(data.remaining()).into();
-                    }
-                    Ok(data) => self.buffer.put(data),
-                    // Trailers, which carry no record.
-                    Err(_) => {}
+                if let Ok(data) = frame.into_data() {
+                    self.buffer.put(data);
                 }
                 Poll::Ready(Ok(()))
             }

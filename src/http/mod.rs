@@ -159,5 +159,11 @@ mod tests {
             assert_eq!(content(value), None, "{value}");
         }
         assert_eq!(Content::of(&HeaderMap::new()), None);
+        for content in [Content::Handshake, Content::Error]
+            .into_iter()
+            .chain([Encoding::Binary, Encoding::Json].map(Content::Records))
+        {
+            assert_eq!(content.header(), content.media_type());
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ::http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header,
-    request, response, uri::Scheme,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
+    uri::Scheme,
 };
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -39,7 +39,6 @@ use crate::{
 struct Call<S> {
     below: Below<S>,
     inner: Inner,
-    spare: Spare,
 }
 
 /// A request as it is sealed, perhaps more than once.
@@ -47,24 +46,6 @@ struct Inner {
     parts: request::Parts,
     place: Place,
     at_hand: Pieces,
-}
-
-/// What is still of use of an outer response's head.
-#[derive(Default)]
-struct Spare {
-    version: Version,
-    /// Both empty: their memory does for the inner ones.
-    headers: HeaderMap,
-    extensions: Extensions,
-}
-
-impl Spare {
-    /// Nothing that is in it is passed on: among the extensions there may be words of the status line.
-    fn of(mut head: response::Parts) -> Self {
-        head.headers.clear();
-        head.extensions.clear();
-        Spare { version: head.version, headers: head.headers, extensions: head.extensions }
-    }
 }
 
 /// Seals, sends, opens. One flat future, since every request has one, and what is nested is in it twice; what
@@ -88,15 +69,13 @@ where
 {
     let (parts, body) = request.into_parts();
     let mut rest = Some(Source::new(body));
-    let call = place(&shared.options.config, &parts).map(|place| {
-        let inner = Inner { parts, place, at_hand: Pieces::new() };
-        Box::new(Call { below, inner, spare: Spare::default() })
-    });
+    let call = place(&shared.options.config, &parts)
+        .map(|place| Box::new(Call { below, inner: Inner { parts, place, at_hand: Pieces::new() } }));
     // Blocks end where their variables would else be kept until the response is there.
     async move {
         let options = &shared.options;
         let mut call = call?;
-        let Call { below, inner, spare } = &mut *call;
+        let Call { below, inner } = &mut *call;
         if let Some(source) = &mut rest {
             inner.at_hand = source.at_hand().await;
         }
@@ -148,18 +127,16 @@ where
                     }
                     response => (response?, false),
                 };
-                let (content, status, body) = {
+                let (content, status, version, body) = {
                     let (head, body) = response.into_parts();
-                    let (content, status) = (Content::of(&head.headers), head.status);
-                    *spare = Spare::of(head);
-                    (content, status, body)
+                    (Content::of(&head.headers), head.status, head.version, body)
                 };
                 match content {
                     Some(Content::Records(encoding)) if status == StatusCode::OK => {
                         let limits = options.config.bounds();
                         let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
                         let record = std::future::poll_fn(|cx| frames.poll_record(cx)).await;
-                        let opened = open(options, &awaiting, record, frames, std::mem::take(spare));
+                        let opened = open(options, &awaiting, record, frames, version);
                         opened.inspect_err(|error| count(options.config.telemetry(), error))
                     }
                     Some(Content::Error) => Err(Box::pin(refused(&awaiting, body, twice)).await),
@@ -335,7 +312,7 @@ fn open<R>(
     awaiting: &Awaiting,
     record: Result<Option<Record>>,
     frames: Frames<R>,
-    spare: Spare,
+    version: Version,
 ) -> Result<Response<OpenBody<R>>>
 where
     R: Body,
@@ -346,18 +323,18 @@ where
         return Err(Error::new(Code::Truncated, "a response without a record"));
     };
     let (opened, opener) = awaiting.open(record, now())?;
-    let (status, headers, content) = message::decode_response(&opened.plaintext, limits.head, spare.headers)?;
+    let (status, headers, content) = message::decode_response(&opened.plaintext, limits.head)?;
     let budget = Budget::new(limits.body, &content)?;
     let is_over = opener.is_finished() && frames.is_at_end();
     let rest = (!is_over).then(|| {
         let failure = Some(Arc::new(Failure::new(options.config.clone(), true)));
         Opening { frames, opener, budget, failure }
     });
+    // Nothing of the outer response: among its extensions there may be words of its status line.
     let mut response = Response::new(OpenBody::records(content, rest));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    *response.version_mut() = spare.version;
-    *response.extensions_mut() = spare.extensions;
+    *response.version_mut() = version;
     if let Some(server) = awaiting.session().verified() {
         response.extensions_mut().insert(server);
     }

@@ -12,6 +12,8 @@ use http::{
 use super::{REQUEST, RESPONSE, fields, target, varint::Reader};
 use crate::error::{Code, Error, Result};
 
+const NO_AUTHORITY: Error = Error::malformed("the authority is not a host and a port");
+
 /// Everything of an inner request but its body.
 #[derive(Debug)]
 pub(crate) struct RequestHead {
@@ -27,8 +29,7 @@ pub(crate) struct RequestHead {
     pub(crate) headers: HeaderMap,
 }
 
-/// Reads a request, and the first piece of its content, which is a slice of `plaintext`. Its header fields replace those
-/// in `headers`, whose memory is used again.
+/// Reads a request, and the first piece of its content, which is a slice of `plaintext`.
 ///
 /// # Errors
 ///
@@ -36,12 +37,9 @@ pub(crate) struct RequestHead {
 /// lines. `malformed` for what PROTOCOL section 7 lists, and for the little that it allows and `http` can't
 /// hold: `<`, `>` and `` ` `` in a path, `"`, `<` and `>` in a query, a path of 64 KiB and more, `%` in the
 /// name of a host, and what [`fields::open`] lists.
-pub(crate) fn decode_request(
-    plaintext: &Bytes,
-    max_head_bytes: usize,
-    mut headers: HeaderMap,
-) -> Result<(RequestHead, Bytes)> {
+pub(crate) fn decode_request(plaintext: &Bytes, max_head_bytes: usize) -> Result<(RequestHead, Bytes)> {
     let mut reader = Reader::new(plaintext);
+    // Read for its length alone, and then from the copy, of which everything here is a slice.
     request_control(&mut reader)?;
     let (head, content) = sections(reader, plaintext, max_head_bytes)?;
     let mut reader = Reader::new(&head);
@@ -53,20 +51,17 @@ pub(crate) fn decode_request(
     }
     let scheme = target::scheme(scheme).map_err(Error::malformed)?;
     let host = head.slice_ref(authority);
-    let authority = Authority::from_maybe_shared(host.clone())
-        .map_err(|_| Error::malformed("the authority is not a host and a port"))?;
+    let authority = Authority::from_maybe_shared(host.clone()).map_err(|_| NO_AUTHORITY)?;
     target::authority(&authority).map_err(Error::malformed)?;
-    let host = HeaderValue::from_maybe_shared(host)
-        .map_err(|_| Error::malformed("the authority is not a host and a port"))?;
+    let host = HeaderValue::from_maybe_shared(host).map_err(|_| NO_AUTHORITY)?;
     target::path(path).map_err(Error::malformed)?;
     let path = PathAndQuery::from_maybe_shared(head.slice_ref(path))
         .map_err(|_| Error::malformed("the path has a character that can't stand there unencoded"))?;
-    fields::open(&head, reader.section()?, &mut headers)?;
+    let headers = fields::open(&head, reader.section()?)?;
     Ok((RequestHead { method, scheme, authority, host, path, headers }, content))
 }
 
-/// Reads a response, and the first piece of its content, which is a slice of `plaintext`. Its header fields replace those
-/// in `headers`.
+/// Reads a response, and the first piece of its content, which is a slice of `plaintext`.
 ///
 /// # Errors
 ///
@@ -74,7 +69,6 @@ pub(crate) fn decode_request(
 pub(crate) fn decode_response(
     plaintext: &Bytes,
     max_head_bytes: usize,
-    mut headers: HeaderMap,
 ) -> Result<(StatusCode, HeaderMap, Bytes)> {
     let mut reader = Reader::new(plaintext);
     response_control(&mut reader)?;
@@ -90,8 +84,7 @@ pub(crate) fn decode_response(
     else {
         return Err(Error::malformed("the status is below 200 or above 599"));
     };
-    fields::open(&head, reader.section()?, &mut headers)?;
-    Ok((status, headers, content))
+    Ok((status, fields::open(&head, reader.section()?)?, content))
 }
 
 /// Method, scheme, authority and path.
@@ -119,8 +112,8 @@ fn framing(reader: &mut Reader<'_>, indicator: u64) -> Result<()> {
 /// Reads what comes behind the control data, to the end of `message`. Returns everything before the content, and the
 /// content.
 ///
-/// The head is copied, once: fields outlive the request in many an application, and as slices of the record they
-/// would keep all of it in memory, content too. The limit comes before the copy.
+/// The head is copied, once: fields, path and host outlive the request in many an application, and as slices of the
+/// record they would keep all of it in memory, content too. The limit comes before the copy.
 fn sections(mut reader: Reader<'_>, message: &Bytes, max_head_bytes: usize) -> Result<(Bytes, Bytes)> {
     reader.section()?;
     let (head, _) = message.split_at(message.len() - reader.rest().len());

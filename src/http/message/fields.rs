@@ -43,15 +43,15 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// Reads a header section, a part of `head`, whose memory the values share. Its fields replace those in `headers`.
+/// Reads a header section, which is a part of `head`; the values share its memory.
 ///
 /// # Errors
 ///
 /// `too_large` above 1024 lines. `malformed` for what PROTOCOL section 7 lists, and for what [`HeaderMap`]
 /// can't hold: control characters in a value other than HTAB (RFC 9110 section 5.5 calls them invalid), and
 /// names of 64 KiB and more.
-pub(super) fn open(head: &Bytes, section: &[u8], headers: &mut HeaderMap) -> Result<()> {
-    headers.clear();
+pub(super) fn open(head: &Bytes, section: &[u8]) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
     let mut reader = Reader::new(section);
     while !reader.rest().is_empty() {
         let (name, value) = (reader.piece()?, reader.piece()?);
@@ -67,7 +67,7 @@ pub(super) fn open(head: &Bytes, section: &[u8], headers: &mut HeaderMap) -> Res
             .map_err(|_| Error::malformed("a field value has a control character"))?;
         headers.try_append(name, value).map_err(|_| TOO_MANY)?;
     }
-    Ok(())
+    Ok(headers)
 }
 
 /// Removes the fields that an application believes because only its own infrastructure can have set them:

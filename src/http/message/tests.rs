@@ -13,7 +13,10 @@ use http::{
 };
 use proptest::prelude::*;
 
-use super::{decode::RequestHead, encode_request, encode_response, strip_infrastructure};
+use super::{
+    decode::RequestHead, decode_request, decode_response, encode_request, encode_response,
+    strip_infrastructure,
+};
 use crate::error::{Code, Error, Result};
 
 const LIMIT: usize = 64 * 1024;
@@ -60,24 +63,6 @@ fn seal_response(status: u16, headers: &HeaderMap, content: &[u8]) -> Result<Byt
     let mut out = BytesMut::new();
     encode_response(StatusCode::from_u16(status).unwrap(), headers, &[content], &mut out)?;
     Ok(out.freeze())
-}
-
-fn decode_request(message: &Bytes, max_head_bytes: usize) -> Result<(RequestHead, Bytes)> {
-    super::decode_request(message, max_head_bytes, outer_headers())
-}
-
-fn decode_response(message: &Bytes, max_head_bytes: usize) -> Result<(StatusCode, HeaderMap, Bytes)> {
-    super::decode_response(message, max_head_bytes, outer_headers())
-}
-
-/// Of which nothing may be left.
-fn outer_headers() -> HeaderMap {
-    let outer = [(header::CONTENT_TYPE, "outer"), (header::COOKIE, "one"), (header::COOKIE, "two")];
-    let mut headers = HeaderMap::new();
-    for (name, value) in outer {
-        headers.append(name, HeaderValue::from_static(value));
-    }
-    headers
 }
 
 fn open(message: &Bytes) -> Result<(RequestHead, Bytes)> {

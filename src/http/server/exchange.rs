@@ -48,14 +48,8 @@ where
 {
     let limits = shared.options.config.bounds();
     let page = shared.page(request.headers());
-    let (mut parts, body) = request.into_parts();
-    parts.headers.clear();
-    let outer = Outer {
-        uri: parts.uri,
-        version: parts.version,
-        headers: parts.headers,
-        extensions: parts.extensions,
-    };
+    let (parts, body) = request.into_parts();
+    let outer = Outer { uri: parts.uri, version: parts.version, extensions: parts.extensions };
     let mut frames = Frames::new(body, encoding, limits.record, limits.stall);
     // Blocks end where their variables would else be kept until the response is there.
     async move {
@@ -102,8 +96,6 @@ where
 struct Outer {
     uri: Uri,
     version: Version,
-    /// Empty: its memory does for the inner fields.
-    headers: HeaderMap,
     extensions: Extensions,
 }
 
@@ -163,7 +155,7 @@ where
     B::Error: Into<BoxError>,
 {
     let limits = options.config.bounds();
-    let (head, content) = message::decode_request(offered.plaintext(), limits.head, outer.headers)?;
+    let (head, content) = message::decode_request(offered.plaintext(), limits.head)?;
     let budget = Budget::new(limits.body, &content)?;
     let uri = inner_uri(options, &head.authority, head.path, &outer.uri)?;
     let claimed = offered.claim(true, &mut rng(), now())?;

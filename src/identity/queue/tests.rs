@@ -72,7 +72,6 @@ fn a_lone_leaf_has_no_path() {
     holds(&proof, 7);
 }
 
-/// So the first of many that come at once soon waits for the others.
 #[test]
 fn who_has_been_alone_waits_for_company_only_now_and_then() {
     let queue = Queue::default();
