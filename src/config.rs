@@ -329,8 +329,8 @@ pub struct Limits {
     /// which one two-way connection gives at most 32, or 32 KiB, or one longer.
     /// 256; with 1 each has a signature of its own, which is costly, and no path. Of configs that share an identity, a
     /// record that waits may be joined by those of another with a higher limit. Above 1, a record lets others that are
-    /// ready have a turn, as tokio's `yield_now` does: so, like that, it waits for ever in a foreign executor's
-    /// `block_on` that blocks a worker of tokio.
+    /// ready have a turn, as tokio's `yield_now` does, unless it is expected to stay alone: so, like that, it may wait
+    /// for ever in a foreign executor's `block_on` that blocks a worker of tokio.
     pub signed_together: usize,
     /// Records after which a sender takes the next key. 2^24, the most that the protocol allows.
     pub rekey_records: u32,

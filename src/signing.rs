@@ -24,7 +24,7 @@ use crate::{
 ///
 /// It waits in the queue from the beginning. When it is polled, it lets everything else that is ready have a turn, so
 /// that it can be in the same batch, and another one while leaves come, up to [`MOST_TURNS`]. A record that is alone
-/// waits for nothing but that one turn; and not even for that, seven times of eight, once eight have been alone.
+/// waits for nothing but that one turn; once eight in a row have been alone, only every eighth waits even for that.
 pub(crate) struct Signing(Option<Waiting>);
 
 struct Waiting {

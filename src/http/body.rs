@@ -158,7 +158,8 @@ where
 
 /// A body as it came out of records, every check held; or, in plaintext mode, the outer body as it is.
 ///
-/// It ends well only with the stream's FINAL record: anything else is an error.
+/// It ends well only with the stream's FINAL record: anything else is an error. Its data may share the buffer into
+/// which the transport has read it: copy what is to be kept for long.
 pub struct OpenBody<B> {
     kind: OpenKind<B>,
 }

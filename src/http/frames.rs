@@ -97,9 +97,9 @@ where
         self.buffer.is_empty() && (self.ended || self.body.is_end_stream())
     }
 
-    /// Takes the next frame of the body into the buffer. A first one that nobody else refers to becomes the buffer, and is
-    /// then opened where it is, with whatever memory its transport had for it; anything else is copied: the one copy on
-    /// the way in.
+    /// Takes the next frame of the body into the buffer. One that comes while the buffer has no memory, and that nobody
+    /// else refers to, becomes the buffer, with whatever memory its transport had for it, and is opened where it is.
+    /// Anything else is copied: the one copy on the way in.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match self.body.as_mut().poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {

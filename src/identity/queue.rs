@@ -5,7 +5,7 @@
 //!                └── while somebody signs, those that come wait in the next one
 //! ```
 //!
-//! Where leaves have come one at a time, whoever comes signs at once; only each eighth looks whether that has
+//! Where leaves have come one at a time, whoever comes signs at once; only every eighth looks whether that has
 //! changed.
 //!
 //! There is no timer, and nobody is in charge: any of those that wait may sign for all. So none of them can be
@@ -22,8 +22,8 @@ use crate::{error::Result, suite::tree::Tree};
 /// The most leaves in one batch. Beyond, a signature is a small part of the costs, and paths grow.
 pub(crate) const MOST_LEAVES: usize = 256;
 
-/// After so many batches of one leaf each, the next is expected to be alone, too, and need not wait; but of so many, one
-/// does. So of many leaves that come at once, fewer than these are signed alone before the others are noticed.
+/// After so many batches of one leaf each, the next is expected to be alone, too, and need not wait; but of so many,
+/// one does. So of many leaves that come at once, fewer than these are signed alone before the others are noticed.
 const LONELY: u32 = 8;
 
 /// The leaves of one identity that wait to be signed.

@@ -279,7 +279,7 @@ async fn nothing_that_is_said_outside_gets_in() {
     assert!(response.extensions().get::<Forged>().is_none());
 }
 
-/// In both directions; and if somebody else does have it, he keeps what he has.
+/// In both directions; and whoever else has it keeps what they have.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_nobody_else_has_is_opened_where_it_is() {
     for is_kept in [false, true] {

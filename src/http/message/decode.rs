@@ -39,7 +39,7 @@ pub(crate) struct RequestHead {
 /// name of a host, and what [`fields::open`] lists.
 pub(crate) fn decode_request(plaintext: &Bytes, max_head_bytes: usize) -> Result<(RequestHead, Bytes)> {
     let mut reader = Reader::new(plaintext);
-    // Read for its length alone, and then from the copy, of which everything here is a slice.
+    // Read for its length alone, and then from the copy, of which authority, path and field values are slices.
     request_control(&mut reader)?;
     let (head, content) = sections(reader, plaintext, max_head_bytes)?;
     let mut reader = Reader::new(&head);
