@@ -84,8 +84,7 @@ impl Frame {
             return Err(Error::new(Code::TooLarge, "a record above the configured limit"));
         }
         // Most transports keep a hold on the buffer that they read into: then this is the one copy on the way in.
-        let bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-        Record::parse(bytes, Encoding::Binary, limit)
+        Record::parse(BytesMut::from(bytes), Encoding::Binary, limit)
     }
 }
 

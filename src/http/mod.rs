@@ -73,11 +73,11 @@ pub use rejection::Rejection;
 pub use reqwest::Reqwest;
 pub use server::{Cors, Unseal, UnsealLayer};
 
-/// Media types of the HTTP binding.
-const HANDSHAKE: &str = "application/vnd.tower-seal.handshake+json";
-const BINARY: &str = "application/vnd.tower-seal";
-const JSON: &str = "application/vnd.tower-seal+json";
-const ERROR: &str = "application/vnd.tower-seal.error+json";
+/// Media types of the HTTP binding. Checked when they are compiled, for they are in every message.
+const HANDSHAKE: HeaderValue = HeaderValue::from_static("application/vnd.tower-seal.handshake+json");
+const BINARY: HeaderValue = HeaderValue::from_static("application/vnd.tower-seal");
+const JSON: HeaderValue = HeaderValue::from_static("application/vnd.tower-seal+json");
+const ERROR: HeaderValue = HeaderValue::from_static("application/vnd.tower-seal.error+json");
 
 /// A hint for load balancers; the body decides.
 const SEAL_SESSION: HeaderName = HeaderName::from_static("seal-session");
@@ -103,27 +103,17 @@ impl Content {
         let value = headers.get(header::CONTENT_TYPE)?;
         // First as this crate writes it.
         ALL.into_iter().find(|content| value == content.media_type()).or_else(|| {
-            let essence = value.to_str().ok()?.split(';').next().unwrap_or_default().trim();
-            ALL.into_iter().find(|content| essence.eq_ignore_ascii_case(content.media_type()))
+            let essence = value.to_str().ok()?.split(';').next().unwrap_or_default().trim().as_bytes();
+            ALL.into_iter().find(|content| essence.eq_ignore_ascii_case(content.media_type().as_bytes()))
         })
     }
 
-    fn media_type(self) -> &'static str {
+    fn media_type(self) -> HeaderValue {
         match self {
             Content::Handshake => HANDSHAKE,
             Content::Records(Encoding::Binary) => BINARY,
             Content::Records(Encoding::Json) => JSON,
             Content::Error => ERROR,
-        }
-    }
-
-    /// Checked when it is compiled, for it is in every message.
-    fn header(self) -> HeaderValue {
-        match self {
-            Content::Handshake => const { HeaderValue::from_static(HANDSHAKE) },
-            Content::Records(Encoding::Binary) => const { HeaderValue::from_static(BINARY) },
-            Content::Records(Encoding::Json) => const { HeaderValue::from_static(JSON) },
-            Content::Error => const { HeaderValue::from_static(ERROR) },
         }
     }
 }
@@ -142,19 +132,25 @@ mod tests {
     use super::*;
 
     fn content(value: &'static str) -> Option<Content> {
-        Content::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]))
+        of(HeaderValue::from_static(value))
+    }
+
+    fn of(value: HeaderValue) -> Option<Content> {
+        Content::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]))
     }
 
     /// RFC 9110 section 8.3.1: neither case nor parameters make another type of it.
     #[test]
     fn media_types_in_any_spelling() {
         let binary = Some(Content::Records(Encoding::Binary));
-        for value in [BINARY, "Application/VND.Tower-Seal", "application/vnd.tower-seal ; a=b"] {
+        for value in
+            ["application/vnd.tower-seal", "Application/VND.Tower-Seal", "application/vnd.tower-seal ; a=b"]
+        {
             assert_eq!(content(value), binary, "{value}");
         }
-        assert_eq!(content(JSON), Some(Content::Records(Encoding::Json)));
-        assert_eq!(content(HANDSHAKE), Some(Content::Handshake));
-        assert_eq!(content(ERROR), Some(Content::Error));
+        assert_eq!(of(JSON), Some(Content::Records(Encoding::Json)));
+        assert_eq!(of(HANDSHAKE), Some(Content::Handshake));
+        assert_eq!(of(ERROR), Some(Content::Error));
         for value in ["", "application/vnd.tower-seal.", "application/vnd.tower-seal+xml", "text/plain"] {
             assert_eq!(content(value), None, "{value}");
         }
@@ -163,7 +159,7 @@ mod tests {
             .into_iter()
             .chain([Encoding::Binary, Encoding::Json].map(Content::Records))
         {
-            assert_eq!(content.header(), content.media_type());
+            assert_eq!(of(content.media_type()), Some(content));
         }
     }
 }

@@ -49,7 +49,7 @@ impl Rejection {
         tracing::debug!(target: telemetry::TARGET, code = code.as_str(), reason = %self.error, "refused");
         let mut response = Response::new(SealBody::whole(responder.refuse(&self.error, subject)));
         *response.status_mut() = StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::BAD_REQUEST);
-        response.headers_mut().insert(::http::header::CONTENT_TYPE, Content::Error.header());
+        response.headers_mut().insert(::http::header::CONTENT_TYPE, Content::Error.media_type());
         response.extensions_mut().insert(self);
         response
     }

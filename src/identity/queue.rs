@@ -113,9 +113,10 @@ impl Queue {
 }
 
 impl State {
-    /// Whether it may pay to wait for others.
+    /// Whether it may pay to wait for others. While somebody signs, everybody has to wait anyway.
     fn expects_company(&self) -> bool {
-        self.leaves.len() > 1 || self.lonely < LONELY || self.lonely.is_multiple_of(LONELY)
+        let is_alone = self.leaves.len() == 1 && self.signing == 0;
+        !is_alone || self.lonely < LONELY || self.lonely.is_multiple_of(LONELY)
     }
 
     /// Closes the open batch. Whoever takes it commits it.

@@ -240,7 +240,7 @@ fn outer_request<B>(parts: &request::Parts, content: Content, copied: &[HeaderNa
     *request.method_mut() = Method::POST;
     *request.uri_mut() = without_query(&parts.uri);
     *request.version_mut() = parts.version;
-    request.headers_mut().insert(header::CONTENT_TYPE, content.header());
+    request.headers_mut().insert(header::CONTENT_TYPE, content.media_type());
     if parts.uri.authority().is_none()
         && let Some(host) = parts.headers.get(header::HOST)
     {

@@ -83,7 +83,7 @@ where
                 let rest = (last == Final::No).then(|| Sealing::new(source, sealer, failure));
                 let mut response = Response::new(SealBody::records(first, rest));
                 // Nothing else of the inner response: its extensions may hold words for the outer status line.
-                response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).header());
+                response.headers_mut().insert(header::CONTENT_TYPE, Content::Records(encoding).media_type());
                 shared.add_outer_fields(response.headers_mut(), page);
                 response
             }

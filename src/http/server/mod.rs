@@ -283,7 +283,7 @@ impl Shared {
                 self.responder.admit(session);
                 self.sweeper.keep_sweeping(&self.responder);
                 let mut response = Response::new(SealBody::whole(reply));
-                response.headers_mut().insert(header::CONTENT_TYPE, Content::Handshake.header());
+                response.headers_mut().insert(header::CONTENT_TYPE, Content::Handshake.media_type());
                 self.add_outer_fields(response.headers_mut(), page);
                 response
             }

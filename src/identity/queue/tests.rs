@@ -81,6 +81,13 @@ fn who_has_been_alone_waits_for_company_only_now_and_then() {
         assert_eq!(company(&mut ticket, &queue), waits.then_some(1), "{turn}");
         assert!(poll(&ticket, &queue).is_ready());
     }
+    // Who has to wait for another's signature waits for company meanwhile.
+    let waits = |root: &[u8; 32], leaves| {
+        assert_eq!(company(&mut queue.join(leaf(1), MOST_LEAVES, sign), &queue), Some(1));
+        sign(root, leaves)
+    };
+    let ticket = queue.join(leaf(0), MOST_LEAVES, sign);
+    assert!(ticket.poll(&queue, &mut Context::from_waker(Waker::noop()), waits).is_ready());
 
     // Once somebody has had company, everybody waits for it again; and who has it waits in any case.
     let mut tickets = [queue.join(leaf(1), MOST_LEAVES, sign), queue.join(leaf(2), MOST_LEAVES, sign)];
