@@ -39,11 +39,10 @@ pub(crate) struct RequestHead {
 /// name of a host, and what [`fields::open`] lists.
 pub(crate) fn decode_request(plaintext: &Bytes, max_head_bytes: usize) -> Result<(RequestHead, Bytes)> {
     let mut reader = Reader::new(plaintext);
-    // Read for its length alone, and then from the copy, of which authority, path and field values are slices.
-    request_control(&mut reader)?;
-    let (head, content) = sections(reader, plaintext, max_head_bytes)?;
-    let mut reader = Reader::new(&head);
-    let [method, scheme, authority, path] = request_control(&mut reader)?;
+    // Read for its length alone, and then from the copy, of which authority and path are slices, too.
+    control(&mut reader)?;
+    let (head, fields, content) = sections(reader, plaintext, max_head_bytes)?;
+    let [method, scheme, authority, path] = control(&mut Reader::new(&head))?;
 
     let method = Method::from_bytes(method).map_err(|_| Error::malformed("the method is no token"))?;
     if method == Method::CONNECT {
@@ -57,7 +56,7 @@ pub(crate) fn decode_request(plaintext: &Bytes, max_head_bytes: usize) -> Result
     target::path(path).map_err(Error::malformed)?;
     let path = PathAndQuery::from_maybe_shared(head.slice_ref(path))
         .map_err(|_| Error::malformed("the path has a character that can't stand there unencoded"))?;
-    let headers = fields::open(&head, reader.section()?)?;
+    let headers = fields::open(&fields)?;
     Ok((RequestHead { method, scheme, authority, host, path, headers }, content))
 }
 
@@ -71,10 +70,9 @@ pub(crate) fn decode_response(
     max_head_bytes: usize,
 ) -> Result<(StatusCode, HeaderMap, Bytes)> {
     let mut reader = Reader::new(plaintext);
-    response_control(&mut reader)?;
-    let (head, content) = sections(reader, plaintext, max_head_bytes)?;
-    let mut reader = Reader::new(&head);
-    let status = response_control(&mut reader)?;
+    framing(&mut reader, RESPONSE)?;
+    let status = reader.varint()?;
+    let (_, fields, content) = sections(reader, plaintext, max_head_bytes)?;
 
     // Informational responses would stand here, before the final one (RFC 9292 section 3.5.1).
     let Some(status) = u16::try_from(status)
@@ -84,19 +82,13 @@ pub(crate) fn decode_response(
     else {
         return Err(Error::malformed("the status is below 200 or above 599"));
     };
-    Ok((status, fields::open(&head, reader.section()?)?, content))
+    Ok((status, fields::open(&fields)?, content))
 }
 
-/// Method, scheme, authority and path.
-fn request_control<'a>(reader: &mut Reader<'a>) -> Result<[&'a [u8]; 4]> {
+/// Method, scheme, authority and path of a request.
+fn control<'a>(reader: &mut Reader<'a>) -> Result<[&'a [u8]; 4]> {
     framing(reader, REQUEST)?;
     Ok([reader.piece()?, reader.piece()?, reader.piece()?, reader.piece()?])
-}
-
-/// The status.
-fn response_control(reader: &mut Reader<'_>) -> Result<u64> {
-    framing(reader, RESPONSE)?;
-    reader.varint()
 }
 
 /// Reads the framing indicator. The others stand for the other kind of message, and for messages of
@@ -109,13 +101,13 @@ fn framing(reader: &mut Reader<'_>, indicator: u64) -> Result<()> {
     }
 }
 
-/// Reads what comes behind the control data, to the end of `message`. Returns everything before the content, and the
-/// content.
+/// Reads what comes behind the control data, to the end of `message`: header section and content. Before them it returns
+/// everything in front of the content, of which the header section is a slice.
 ///
 /// The head is copied, once: fields, path and host outlive the request in many an application, and as slices of the
 /// record they would keep all of it in memory, content too. The limit comes before the copy.
-fn sections(mut reader: Reader<'_>, message: &Bytes, max_head_bytes: usize) -> Result<(Bytes, Bytes)> {
-    reader.section()?;
+fn sections(mut reader: Reader<'_>, message: &Bytes, max_head_bytes: usize) -> Result<(Bytes, Bytes, Bytes)> {
+    let fields = reader.section()?.len();
     let (head, _) = message.split_at(message.len() - reader.rest().len());
     if head.len() > max_head_bytes {
         return Err(Error::new(Code::TooLarge, "the head of the inner message is over the limit"));
@@ -127,5 +119,7 @@ fn sections(mut reader: Reader<'_>, message: &Bytes, max_head_bytes: usize) -> R
     if reader.rest().iter().any(|byte| *byte != 0) {
         return Err(Error::malformed("the inner message has padding that is not zero"));
     }
-    Ok((Bytes::copy_from_slice(head), message.slice_ref(content)))
+    let head = Bytes::copy_from_slice(head);
+    let fields = head.slice(head.len() - fields..);
+    Ok((head, fields, message.slice_ref(content)))
 }

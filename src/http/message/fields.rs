@@ -43,14 +43,14 @@ impl<'a> Sealed<'a> {
     }
 }
 
-/// Reads a header section, which is a part of `head`; the values share its memory.
+/// Reads a header section; the values share its memory.
 ///
 /// # Errors
 ///
 /// `too_large` above 1024 lines. `malformed` for what PROTOCOL section 7 lists, and for what [`HeaderMap`]
 /// can't hold: control characters in a value other than HTAB (RFC 9110 section 5.5 calls them invalid), and
 /// names of 64 KiB and more.
-pub(super) fn open(head: &Bytes, section: &[u8]) -> Result<HeaderMap> {
+pub(super) fn open(section: &Bytes) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     let mut reader = Reader::new(section);
     while !reader.rest().is_empty() {
@@ -63,7 +63,7 @@ pub(super) fn open(head: &Bytes, section: &[u8]) -> Result<HeaderMap> {
         if value.trim_ascii().len() != value.len() {
             return Err(Error::malformed("a field value has white space around it"));
         }
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(value))
+        let value = HeaderValue::from_maybe_shared(section.slice_ref(value))
             .map_err(|_| Error::malformed("a field value has a control character"))?;
         headers.try_append(name, value).map_err(|_| TOO_MANY)?;
     }
