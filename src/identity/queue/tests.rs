@@ -81,19 +81,27 @@ fn who_has_been_alone_waits_for_company_only_now_and_then() {
         assert_eq!(company(&mut ticket, &queue), waits.then_some(1), "{turn}");
         assert!(poll(&ticket, &queue).is_ready());
     }
-    // Who has to wait for another's signature waits for company meanwhile.
-    let waits = |root: &[u8; 32], leaves| {
-        assert_eq!(company(&mut queue.join(leaf(1), MOST_LEAVES, sign), &queue), Some(1));
-        sign(root, leaves)
-    };
-    let ticket = queue.join(leaf(0), MOST_LEAVES, sign);
-    assert!(ticket.poll(&queue, &mut Context::from_waker(Waker::noop()), waits).is_ready());
 
     // Once somebody has had company, everybody waits for it again; and who has it waits in any case.
     let mut tickets = [queue.join(leaf(1), MOST_LEAVES, sign), queue.join(leaf(2), MOST_LEAVES, sign)];
     assert!(tickets.iter_mut().all(|ticket| company(ticket, &queue) == Some(2)));
     assert!(poll(&tickets[0], &queue).is_ready());
     assert_eq!(company(&mut queue.join(leaf(3), MOST_LEAVES, sign), &queue), Some(1));
+}
+
+#[test]
+fn who_has_to_wait_for_anothers_signature_waits_for_company_meanwhile() {
+    let queue = Queue::default();
+    for number in 0..=LONELY {
+        assert!(poll(&queue.join(leaf(number as usize), MOST_LEAVES, sign), &queue).is_ready());
+    }
+    let mut ticket = queue.join(leaf(0), MOST_LEAVES, sign);
+    assert_eq!(company(&mut ticket, &queue), None);
+    let slowly = |root: &[u8; 32], leaves| {
+        assert_eq!(company(&mut queue.join(leaf(1), MOST_LEAVES, sign), &queue), Some(1));
+        sign(root, leaves)
+    };
+    assert!(ticket.poll(&queue, &mut Context::from_waker(Waker::noop()), slowly).is_ready());
 }
 
 #[test]
